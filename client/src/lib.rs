@@ -1,0 +1,1 @@
+//! The middleware at the end user: language, compiler, replay, upload.

@@ -1,0 +1,1 @@
+//! The router daemon and its control core.

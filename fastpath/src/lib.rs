@@ -1,0 +1,3 @@
+//! The fast path: ports, workers, flow table, forwarding, publication and counters.
+
+pub mod port;

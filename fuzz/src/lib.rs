@@ -1,0 +1,1 @@
+//! Randomised attacks on everything that reads a stranger's bytes.

@@ -1,0 +1,1 @@
+//! The packet manipulation routines and the executor of accepted programs.

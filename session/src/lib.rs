@@ -1,0 +1,1 @@
+//! The client-server protocol, sans-I/O, both ends.
