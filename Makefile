@@ -1,0 +1,35 @@
+# The project's commands. `make help` lists them; the two that matter are `make demo` and `make test`.
+SHELL := /bin/bash
+.DEFAULT_GOAL := help
+.PHONY: help demo test unit build bench setup clean
+
+help: ## this list
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' Makefile
+
+demo: ## set up, build, and show the main job on real hosts in network namespaces (root)
+	@scripts/setup.sh run
+	@scripts/build.sh
+	@scripts/demo.sh
+
+test: ## set up, then run everything: form, lints, unit, property and end-to-end tests (root)
+	@scripts/setup.sh run
+	@scripts/test.sh
+
+unit: ## everything but the end-to-end tests; needs no root once the packages are there
+	@scripts/setup.sh build
+	@scripts/test.sh unit
+
+build: ## set up and build the release binaries: target/release/vinet, vinetd, vinet-perf
+	@scripts/setup.sh build
+	@scripts/build.sh
+
+bench: ## set up, build, and run the benchmark of the fast path beside testpmd and l3fwd (root)
+	@scripts/setup.sh bench
+	@scripts/build.sh
+	@target/release/vinet-perf fastpath
+
+setup: ## install what is missing, reserve hugepages, fetch the crates
+	@scripts/setup.sh run
+
+clean: ## remove what was built
+	@cargo clean
