@@ -31,7 +31,7 @@ finish() {
   bad=$(grep -oE '[0-9]+ failed;' "$log" | awk '{n += $1} END {print n + 0}')
   ignored=$(grep -oE '[0-9]+ ignored;' "$log" | awk '{n += $1} END {print n + 0}')
   echo
-  grep -E '^test .* FAILED$' "$log" | sed 's/^/    /'
+  grep -E '^test .* FAILED$' "$log" | sort -u | sed 's/^/    /'
   grep -hE '^skipped: ' "$log" | sort -u | sed 's/^/    /'
   if [ ${#failed[@]} -eq 0 ]; then
     say "${green}All is well:${plain} $passed tests passed, $ignored ignored, in $((SECONDS - began)) s"
@@ -50,5 +50,5 @@ if [ "$what" = unit ]; then
   export VINET_SKIP_STORIES=1
 fi
 # The stories take a lock on the machine, so they run one at a time whatever the number of threads.
-step "Tests" cargo_test --quiet
+step "Tests" cargo_test
 finish
