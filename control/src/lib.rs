@@ -1,1 +1,3 @@
 //! The router daemon and its control core.
+
+pub mod config;
