@@ -8,8 +8,12 @@
 //! The router's address in each network ends in 1. Its legs are `leg0` (lawful), `leg1` (attacker) and `leg2` (victim).
 
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
+use std::path::Path;
+
+use tempfile::TempDir;
 
 use crate::host::Host;
+use crate::router::address;
 
 /// The host that does nothing wrong.
 pub const LAWFUL: Ipv4Addr = Ipv4Addr::new(203, 0, 113, 2);
@@ -83,6 +87,7 @@ pub struct Lab {
     pub victim: Host,
     /// Where the router runs; it has the legs, and no addresses.
     pub router: Host,
+    dir: TempDir,
 }
 
 impl Lab {
@@ -93,17 +98,22 @@ impl Lab {
             attacker: Host::new("attacker"),
             victim: Host::new("victim"),
             router: Host::new("router"),
+            dir: tempfile::Builder::new().prefix("vinet-lab-").tempdir().expect("a temporary folder"),
         };
         for (host, network) in [&lab.lawful, &lab.attacker, &lab.victim].into_iter().zip(&NETWORKS) {
             host.join("eth0", &lab.router, network.leg);
             host.address("eth0", &format!("{}/24", network.host));
             host.address("eth0", &format!("{}/64", network.host6));
             for (family, router) in [("-4", network.router), ("-6", network.router6)] {
-                let gateway = router.split('/').next().expect("an address before its prefix length");
-                host.ok(&format!("ip {family} route add default via {gateway}"));
+                host.ok(&format!("ip {family} route add default via {}", address(router)));
             }
         }
         lab
+    }
+
+    /// A folder for keys, configurations and captures, removed with the laboratory.
+    pub fn dir(&self) -> &Path {
+        self.dir.path()
     }
 
     /// Makes the router namespace an ordinary Linux router: what the laboratory itself is tested with.

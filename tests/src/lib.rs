@@ -9,5 +9,6 @@
 pub mod host;
 pub mod lab;
 pub mod process;
+pub mod router;
 pub mod story;
 pub mod traffic;

@@ -1,0 +1,162 @@
+//! The real `vinetd` in the laboratory's router namespace: its configuration, its start, and what its operator may ask it.
+
+use std::fmt::Write as _;
+use std::path::{Path, PathBuf};
+use std::time::Duration;
+
+use nix::sys::signal::Signal;
+use serde_json::Value;
+
+use crate::host::Host;
+use crate::lab::{Lab, NETWORKS};
+use crate::process::{Daemon, Finished, binary, run};
+
+/// How long a router may take from its start to its first accepted session.
+pub const START_LIMIT: Duration = Duration::from_secs(30);
+
+/// How long a router may take from SIGTERM to its end.
+pub const STOP_LIMIT: Duration = Duration::from_secs(10);
+
+/// The poll-mode driver over the legs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Driver {
+    /// `net_af_packet`: rings shared with the kernel's packet sockets.
+    AfPacket,
+    /// `net_af_xdp`: XDP sockets.
+    AfXdp,
+}
+
+impl Driver {
+    fn device(self, index: usize, leg: &str) -> String {
+        match self {
+            Driver::AfPacket => format!("net_af_packet{index},iface={leg}"),
+            Driver::AfXdp => format!("net_af_xdp{index},iface={leg}"),
+        }
+    }
+}
+
+/// What a story sets of `router.toml`; the rest is the same for all.
+pub struct Config {
+    /// The driver of every port.
+    pub driver: Driver,
+    /// `verify` of the configuration.
+    pub verify: &'static str,
+    /// The MTU of each port, in the order of the networks.
+    pub mtu: [u16; 3],
+    /// Tables appended at the end, for example routes.
+    pub more: String,
+}
+
+impl Default for Config {
+    fn default() -> Config {
+        Config { driver: Driver::AfPacket, verify: "proof", mtu: [1500; 3], more: String::new() }
+    }
+}
+
+impl Config {
+    /// The text of the file.
+    pub fn to_toml(&self, dir: &Path) -> String {
+        let policies = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/policy");
+        let hosts: Vec<&str> = NETWORKS.iter().map(|n| address(n.router)).collect();
+        let mut listen: Vec<String> = hosts.iter().map(|a| format!("\"{a}:7400\"")).collect();
+        listen.extend(NETWORKS.iter().map(|n| format!("\"[{}]:7400\"", address(n.router6))));
+        let mut text = format!(
+            "[router]\nname = \"lab\"\nidentity = \"router.key\"\nauthority = \"authority.pub\"\n\
+             policies = [\"{0}/end-user.toml\", \"{0}/edge-router.toml\"]\nverify = \"{1}\"\nrun_dir = \"{2}\"\n\n\
+             [eal]\nmemory = \"auto\"\nmemory_mb = 256\n\n[workers]\ncores = [1]\nidle = \"backoff\"\n\n\
+             [control]\ncore = 0\nlisten = [{3}]\n\n",
+            policies.display(),
+            self.verify,
+            dir.display(),
+            listen.join(", "),
+        );
+        for (i, network) in NETWORKS.iter().enumerate() {
+            let name = ["lawful", "attacker", "uplink"][i];
+            writeln!(
+                text,
+                "[[port]]\nname = \"{name}\"\ndevice = \"{}\"\naddresses = [\"{}\", \"{}\"]\nmtu = {}",
+                self.driver.device(i, network.leg),
+                network.router,
+                network.router6,
+                self.mtu[i],
+            )
+            .expect("a string takes text");
+            // The senders' networks are the edge; the victim lies behind the uplink.
+            if i < 2 {
+                writeln!(text, "controlled = [\"{}\", \"{}\"]", network.prefix, network.prefix6)
+                    .expect("a string takes text");
+            }
+            text.push('\n');
+        }
+        text.push_str("[capacity]\ncycles_per_second = 1_000_000_000\nmemory_bytes = 268_435_456\n\n");
+        text.push_str(&self.more);
+        text
+    }
+}
+
+/// A running router. Dropping it ends it.
+pub struct Router {
+    daemon: Daemon,
+    dir: PathBuf,
+}
+
+impl Router {
+    /// Starts `vinetd` in the laboratory's router namespace and waits until it accepts sessions.
+    #[track_caller]
+    pub fn start(lab: &Lab, config: &Config) -> Router {
+        let mut router = Router::spawn(lab, config);
+        router.daemon.wait_for(" ready ", START_LIMIT);
+        router
+    }
+
+    /// Starts `vinetd` and does not wait.
+    pub fn spawn(lab: &Lab, config: &Config) -> Router {
+        let dir = lab.dir().to_path_buf();
+        let file = dir.join("router.toml");
+        std::fs::write(&file, config.to_toml(&dir)).expect("the laboratory's folder can be written");
+        Router { daemon: Daemon::start(vinetd(&lab.router, &file)), dir }
+    }
+
+    /// The daemon itself.
+    pub fn daemon(&mut self) -> &mut Daemon {
+        &mut self.daemon
+    }
+
+    /// Sends SIGTERM, waits, and returns the exit status; panics when it does not end.
+    #[track_caller]
+    pub fn stop(&mut self, signal: Signal) -> Option<i32> {
+        self.daemon.signal(signal);
+        match self.daemon.wait(STOP_LIMIT) {
+            Some(status) => status.code(),
+            None => panic!("vinetd did not end in {STOP_LIMIT:?} after {signal}; its log:\n{}", self.daemon.log()),
+        }
+    }
+
+    /// Asks the operator's socket, and returns its JSON answer.
+    #[track_caller]
+    pub fn ctl(&self, what: &str) -> Value {
+        let mut command = std::process::Command::new(binary("vinetd"));
+        command.args(["ctl", "--socket"]).arg(self.dir.join("lab.sock")).arg(what);
+        let answer = run(command, Duration::from_secs(5)).expect();
+        serde_json::from_str(&answer).unwrap_or_else(|e| panic!("vinetd ctl {what}: {e}: {answer}"))
+    }
+}
+
+/// `vinetd --config FILE` at a host.
+pub fn vinetd(host: &Host, config: &Path) -> std::process::Command {
+    let mut command = host.command(binary("vinetd"));
+    command.arg("--config").arg(config);
+    command
+}
+
+/// `vinetd --config FILE --check`.
+pub fn check(config: &Path) -> Finished {
+    let mut command = std::process::Command::new(binary("vinetd"));
+    command.arg("--config").arg(config).arg("--check");
+    run(command, Duration::from_secs(10))
+}
+
+/// The address of `address/length`.
+pub fn address(with_len: &str) -> &str {
+    with_len.split('/').next().expect("a split has a first part")
+}
