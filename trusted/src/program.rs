@@ -81,6 +81,20 @@ impl AddrExpr {
         }
         Ok(PrefixSet::new(prefixes))
     }
+    /// Whether `addr` is in the set for one owner. Never allocates.
+    ///
+    /// # Errors
+    /// [`Unset`] as for [`AddrExpr::resolve`], whatever `addr` is.
+    pub fn contains(&self, owner: &Principal, addr: Addr) -> Result<bool, Unset> {
+        let mut found = self.prefixes.contains(addr);
+        if self.this_ip {
+            found |= owner.this_ip().ok_or(Unset::ThisIp)? == addr;
+        }
+        if self.this_subnet {
+            found |= owner.this_subnet().ok_or(Unset::ThisSubnet)?.contains(addr);
+        }
+        Ok(found)
+    }
 }
 
 /// A name that stands for the owner and has no value for this one.
