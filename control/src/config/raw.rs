@@ -284,12 +284,7 @@ fn workers(source: &Source<'_>, raw: RawWorkers) -> Result<Workers, ConfigError>
     })
 }
 
-fn control(
-    source: &Source<'_>,
-    raw: RawControl,
-    router: &Router,
-    workers: &Workers,
-) -> Result<Control, ConfigError> {
+fn control(source: &Source<'_>, raw: RawControl, router: &Router, workers: &Workers) -> Result<Control, ConfigError> {
     if let Some(core) = &raw.core
         && workers.cores.contains(core.get_ref())
     {
@@ -359,7 +354,13 @@ fn ports(source: &Source<'_>, raw: Spanned<Vec<RawPort>>) -> Result<Vec<Port>, C
 struct Unique(HashMap<(&'static str, String), usize>);
 
 impl Unique {
-    fn claim(&mut self, source: &Source<'_>, key: &'static str, name: &str, at: Range<usize>) -> Result<(), ConfigError> {
+    fn claim(
+        &mut self,
+        source: &Source<'_>,
+        key: &'static str,
+        name: &str,
+        at: Range<usize>,
+    ) -> Result<(), ConfigError> {
         match self.0.insert((key, name.to_owned()), source.line(at.start)) {
             None => Ok(()),
             Some(line) => {
@@ -386,7 +387,8 @@ fn port(
     unique.claim(source, "name", &name, raw.name.span())?;
     let key = |key: &str| format!("[[port]] `{name}` {key}");
     let device = raw.device.get_ref();
-    let pci = device.split(['.', ':']).count() >= 3 && device.chars().all(|c| c.is_ascii_hexdigit() || ".:".contains(c));
+    let pci =
+        device.split(['.', ':']).count() >= 3 && device.chars().all(|c| c.is_ascii_hexdigit() || ".:".contains(c));
     if !(pci || device.starts_with("net_") && printable(device)) {
         let what = format!(
             "`{device}` is neither a PCI address (0000:03:00.0) nor a virtual device (net_af_packet0,iface=eth1)"
@@ -541,7 +543,8 @@ fn mempool(
     burst: usize,
 ) -> Result<Mempool, ConfigError> {
     // Every descriptor, every queue behind a ring and every burst can hold a buffer at the same time.
-    let rings: usize = ports.iter().map(|p| usize::from(p.rx_ring) + usize::from(p.tx_ring) + usize::from(p.queue_depth)).sum();
+    let rings: usize =
+        ports.iter().map(|p| usize::from(p.rx_ring) + usize::from(p.tx_ring) + usize::from(p.queue_depth)).sum();
     let cache = source.number(raw.cache, "[mempool] cache", 256, 0..=512)?;
     let held = u32::try_from(workers * (rings + 2 * burst + cache as usize)).unwrap_or(u32::MAX);
     let span = raw.buffers.as_ref().map(Spanned::span);
