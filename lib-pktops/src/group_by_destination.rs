@@ -1,0 +1,19 @@
+//! GROUP_BY_DESTINATION, on a window of one packet.
+
+use crate::parse::Headers;
+use vinet_trusted::addr::PrefixSet;
+
+/// The form with an address: whether the packet of `headers`, if it is `in_set`, is among those to `addrs`.
+#[must_use]
+#[inline]
+pub fn select(in_set: bool, headers: &Headers, addrs: &PrefixSet) -> bool {
+    in_set && addrs.contains(headers.dst)
+}
+
+/// The form without: how many groups there are. A set of one packet has one, with the packet's destination address as
+/// its key; an empty set has none.
+#[must_use]
+#[inline]
+pub const fn partition(in_set: bool) -> usize {
+    in_set as usize
+}
