@@ -1,0 +1,317 @@
+//! Requests and replies.
+//!
+//! A request is `[version, id, body]`, and its reply carries the same id, so that requests may follow each other
+//! without waiting. Bodies are arrays whose first item tells them apart. Every message has one encoding and is bounded
+//! in every field. A reply with id 0 is about the session itself and ends it.
+
+pub use crate::signed::{
+    Class, LEMMA_MANIFEST_EMPTY, Receipt, ReceiptTerms, SignedPolicy, Terms, Upload, Withdraw, fresh_nonce, lemma_root,
+};
+
+use crate::cbor::{self, Canonical, Malformed, Reader, Writer};
+use crate::limits::{CODE_BYTES_MAX, LIST_LEN_MAX, TEXT_BYTES_MAX};
+use std::fmt;
+use vinet_trusted::policy::PrincipalKind;
+
+/// The version of the messages.
+pub const MESSAGE_VERSION: u64 = 1;
+
+/// What a client asks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Request {
+    /// The router's policy for one kind of principals. Answered by [`Reply::Policy`].
+    GetPolicy {
+        /// Which kind.
+        kind: PrincipalKind,
+    },
+    /// Installs a program. Answered by [`Reply::Receipt`].
+    Upload(Box<Upload>),
+    /// The asker's own programs. Answered by [`Reply::List`].
+    List,
+    /// One of the asker's own programs. Answered by [`Reply::Status`].
+    Show {
+        /// Its number, from the receipt.
+        instance: u64,
+    },
+    /// Ends one of the asker's own programs. Answered by [`Reply::Withdrawn`].
+    Withdraw(Withdraw),
+}
+
+/// What a router answers. [`Reply::Rejected`] may answer any request.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Reply {
+    /// The policy that was asked for.
+    Policy(SignedPolicy),
+    /// The program is in force.
+    Receipt(Receipt),
+    /// The asker's programs, at most [`LIST_LEN_MAX`], by rising number.
+    List(Vec<ProgramStatus>),
+    /// One program.
+    Status(ProgramStatus),
+    /// The program is no longer in force; what it had done.
+    Withdrawn(ProgramStatus),
+    /// Nothing was changed.
+    Rejected(Rejection),
+}
+
+/// What a program is and has done.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ProgramStatus {
+    /// Its number at its router.
+    pub instance: u64,
+    /// The BLAKE3 of its bytes.
+    pub program_id: [u8; 32],
+    /// Its class.
+    pub class: Class,
+    /// Its complexity, in cycles per packet.
+    pub complexity: u64,
+    /// Its cost, in cycles per packet times seconds.
+    pub cost: u64,
+    /// Its granted packet rate, in packets a second.
+    pub packet_rate: u32,
+    /// Its time left, in seconds.
+    pub seconds_left: u32,
+    /// Packets that it was given.
+    pub packets_seen: u64,
+    /// Their bytes.
+    pub bytes_seen: u64,
+    /// Packets that it discarded.
+    pub packets_discarded: u64,
+    /// Their bytes.
+    pub bytes_discarded: u64,
+    /// Packets beyond its rate, to which the policy's rule for those was applied.
+    pub packets_over_budget: u64,
+}
+
+impl Canonical for ProgramStatus {
+    fn write(&self, w: &mut Writer) {
+        w.array(12).uint(self.instance).bytes(&self.program_id).item(&self.class).uint(self.complexity);
+        w.uint(self.cost).uint(u64::from(self.packet_rate)).uint(u64::from(self.seconds_left));
+        w.uint(self.packets_seen).uint(self.bytes_seen).uint(self.packets_discarded).uint(self.bytes_discarded);
+        w.uint(self.packets_over_budget);
+    }
+    fn read(r: &mut Reader<'_>) -> Result<ProgramStatus, Malformed> {
+        r.array(12, "a program's status of 12 items")?;
+        Ok(ProgramStatus {
+            instance: r.u64("the number of a program")?,
+            program_id: r.fixed("a program's name of 32 bytes")?,
+            class: r.item()?,
+            complexity: r.u64("a complexity")?,
+            cost: r.u64("a cost")?,
+            packet_rate: r.u32("a packet rate")?,
+            seconds_left: r.u32("the seconds left")?,
+            packets_seen: r.u64("a counter")?,
+            bytes_seen: r.u64("a counter")?,
+            packets_discarded: r.u64("a counter")?,
+            bytes_discarded: r.u64("a counter")?,
+            packets_over_budget: r.u64("a counter")?,
+        })
+    }
+}
+
+/// Why a request was not granted. Its text is one line without control characters, whoever wrote it.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Rejection {
+    code: String,
+    text: String,
+    instr: Option<u32>,
+}
+
+impl Rejection {
+    /// A rejection with a short stable `code` of letters, digits, `-` and `_`, a `text` for people, and the number of the
+    /// instruction that it is about. What does not fit is cut or replaced.
+    #[must_use]
+    pub fn new(code: &str, text: &str, instr: Option<u32>) -> Rejection {
+        let code = code.chars().filter(|&c| is_code(c)).take(CODE_BYTES_MAX).collect();
+        let mut line = String::new();
+        for c in text.chars() {
+            let c = if c.is_control() { ' ' } else { c };
+            if line.len() + c.len_utf8() > TEXT_BYTES_MAX {
+                break;
+            }
+            line.push(c);
+        }
+        Rejection { code, text: line, instr }
+    }
+    /// The short stable name of the reason.
+    #[must_use]
+    pub fn code(&self) -> &str {
+        &self.code
+    }
+    /// The reason in words.
+    #[must_use]
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+    /// The number of the instruction that it is about.
+    #[must_use]
+    pub const fn instr(&self) -> Option<u32> {
+        self.instr
+    }
+}
+
+impl fmt::Display for Rejection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.text)
+    }
+}
+
+const fn is_code(c: char) -> bool {
+    c.is_ascii_alphanumeric() || c == '-' || c == '_'
+}
+
+impl Canonical for Rejection {
+    fn write(&self, w: &mut Writer) {
+        w.array(3).text(&self.code).text(&self.text);
+        match self.instr {
+            None => w.null(),
+            Some(instr) => w.uint(u64::from(instr)),
+        };
+    }
+    fn read(r: &mut Reader<'_>) -> Result<Rejection, Malformed> {
+        const EXPECTED: &str = "a rejection: [code, one line of text, the number of an instruction or null]";
+        let malformed = r.malformed(EXPECTED);
+        r.array(3, EXPECTED)?;
+        let code = r.text(CODE_BYTES_MAX, EXPECTED)?;
+        let text = r.text(TEXT_BYTES_MAX, EXPECTED)?;
+        if !code.chars().all(is_code) || text.chars().any(char::is_control) {
+            return Err(malformed);
+        }
+        let instr = if r.null() { None } else { Some(r.u32(EXPECTED)?) };
+        Ok(Rejection { code: code.to_owned(), text: text.to_owned(), instr })
+    }
+}
+
+const GET_POLICY: u64 = 0;
+const UPLOAD: u64 = 1;
+const LIST: u64 = 2;
+const SHOW: u64 = 3;
+const WITHDRAW: u64 = 4;
+const REJECTED: u64 = 5;
+
+impl Canonical for Request {
+    fn write(&self, w: &mut Writer) {
+        match self {
+            Request::GetPolicy { kind } => w.array(2).uint(GET_POLICY).uint(match kind {
+                PrincipalKind::EndUser => 0,
+                PrincipalKind::EdgeRouter => 1,
+            }),
+            Request::Upload(upload) => w.array(2).uint(UPLOAD).item(&**upload),
+            Request::List => w.array(1).uint(LIST),
+            Request::Show { instance } => w.array(2).uint(SHOW).uint(*instance),
+            Request::Withdraw(withdraw) => w.array(2).uint(WITHDRAW).item(withdraw),
+        };
+    }
+    fn read(r: &mut Reader<'_>) -> Result<Request, Malformed> {
+        const EXPECTED: &str = "a request: [number, its fields]";
+        let malformed = r.malformed(EXPECTED);
+        let len = r.array_up_to(2, EXPECTED)?;
+        match (r.uint(WITHDRAW, EXPECTED)?, len) {
+            (GET_POLICY, 2) => Ok(Request::GetPolicy {
+                kind: match r.uint(1, "a kind of principals: 0 (end users) or 1 (edge routers)")? {
+                    0 => PrincipalKind::EndUser,
+                    _ => PrincipalKind::EdgeRouter,
+                },
+            }),
+            (UPLOAD, 2) => Ok(Request::Upload(Box::new(r.item()?))),
+            (LIST, 1) => Ok(Request::List),
+            (SHOW, 2) => Ok(Request::Show { instance: r.u64("the number of a program")? }),
+            (WITHDRAW, 2) => Ok(Request::Withdraw(r.item()?)),
+            _ => Err(malformed),
+        }
+    }
+}
+
+impl Canonical for Reply {
+    fn write(&self, w: &mut Writer) {
+        w.array(2);
+        match self {
+            Reply::Policy(policy) => w.uint(GET_POLICY).item(policy),
+            Reply::Receipt(receipt) => w.uint(UPLOAD).item(receipt),
+            Reply::List(list) => {
+                w.uint(LIST).array(list.len());
+                list.iter().fold(w, |w, status| w.item(status))
+            }
+            Reply::Status(status) => w.uint(SHOW).item(status),
+            Reply::Withdrawn(status) => w.uint(WITHDRAW).item(status),
+            Reply::Rejected(rejection) => w.uint(REJECTED).item(rejection),
+        };
+    }
+    fn read(r: &mut Reader<'_>) -> Result<Reply, Malformed> {
+        const EXPECTED: &str = "a reply: [number, its content]";
+        r.array(2, EXPECTED)?;
+        Ok(match r.uint(REJECTED, EXPECTED)? {
+            GET_POLICY => Reply::Policy(r.item()?),
+            UPLOAD => Reply::Receipt(r.item()?),
+            LIST => {
+                let count = r.array_up_to(LIST_LEN_MAX, "a list within its limit")?;
+                let mut list = Vec::new();
+                for _ in 0..count {
+                    list.push(r.item()?);
+                }
+                Reply::List(list)
+            }
+            SHOW => Reply::Status(r.item()?),
+            WITHDRAW => Reply::Withdrawn(r.item()?),
+            _ => Reply::Rejected(r.item()?),
+        })
+    }
+}
+
+/// A message as it is read.
+struct Envelope<T> {
+    id: u32,
+    body: T,
+}
+
+impl<T: Canonical> Canonical for Envelope<T> {
+    fn write(&self, w: &mut Writer) {
+        write_message(w, self.id, &self.body);
+    }
+    fn read(r: &mut Reader<'_>) -> Result<Envelope<T>, Malformed> {
+        r.array(3, "a message: [version, id, body]")?;
+        let version = r.malformed("version 1 of the messages");
+        if r.u64("the version of a message")? != MESSAGE_VERSION {
+            return Err(version);
+        }
+        Ok(Envelope { id: r.u32("the id of a message")?, body: r.item()? })
+    }
+}
+
+fn write_message<T: Canonical>(w: &mut Writer, id: u32, body: &T) {
+    w.array(3).uint(MESSAGE_VERSION).uint(u64::from(id)).item(body);
+}
+
+fn encode<T: Canonical>(id: u32, body: &T) -> Vec<u8> {
+    let mut w = Writer::new();
+    write_message(&mut w, id, body);
+    w.finish()
+}
+
+/// The bytes of a request.
+#[must_use]
+pub fn encode_request(id: u32, request: &Request) -> Vec<u8> {
+    encode(id, request)
+}
+
+/// The bytes of a reply.
+#[must_use]
+pub fn encode_reply(id: u32, reply: &Reply) -> Vec<u8> {
+    encode(id, reply)
+}
+
+/// The request of these bytes and its id.
+///
+/// # Errors
+/// [`Malformed`].
+pub fn decode_request(bytes: &[u8]) -> Result<(u32, Request), Malformed> {
+    cbor::from_bytes(bytes).map(|Envelope { id, body }| (id, body))
+}
+
+/// The reply of these bytes and its id.
+///
+/// # Errors
+/// [`Malformed`].
+pub fn decode_reply(bytes: &[u8]) -> Result<(u32, Reply), Malformed> {
+    cbor::from_bytes(bytes).map(|Envelope { id, body }| (id, body))
+}
