@@ -311,14 +311,17 @@ pub fn check(program: &[u8], proof: &[u8], owner: Principal, policy: &Arc<Policy
         return Err(Reject::CostAboveCeiling { cost, ceiling: limits.cost_max });
     }
     let state_bytes = cost::state_bytes(&program, limits)?;
-    let obligations = Obligations::of(&program, &owner, policy).map_err(Reject::Unset)?;
-    check_proof(obligations, proof)?;
+    let mut obligations = Obligations::of(&program, &owner, policy).map_err(Reject::Unset)?;
+    check_proof(&mut obligations, proof)?;
     let policy_id = policy.id();
     Ok(Checked { program, program_id, owner, policy: Arc::clone(policy), policy_id, complexity, cost, state_bytes })
 }
 
-/// Checks the proof of every obligation, one after the other.
-fn check_proof(mut obligations: Obligations, proof: &[u8]) -> Result<(), Reject> {
+/// Checks the proof of every obligation, one after the other. Saying yes makes nothing that could have an effect.
+///
+/// # Errors
+/// [`Reject::NotProven`] or [`Reject::TrailingProof`].
+pub fn check_proof(obligations: &mut Obligations, proof: &[u8]) -> Result<(), Reject> {
     let (facts, props) = (&obligations.facts, &mut obligations.props);
     let mut steps = Steps {
         reader: Reader::new(proof),
