@@ -18,6 +18,9 @@ const FUNCTIONS: &str = "vinet_.*|rte_eal_(init|cleanup|has_hugepages|iova_mode|
     rte_eth_allmulticast_(enable|get)|rte_eth_link_get_nowait|rte_eth_macaddr_get|rte_eth_stats_(get|reset)|\
     rte_eth_xstats_(get|get_names)|rte_eth_call_(rx|tx)_callbacks";
 
+const VARIABLES: &str = "vinet_.*|rte_eth_fp_ops|RTE_PKTMBUF_HEADROOM|RTE_MAX_ETHPORTS|RTE_MAX_LCORE|\
+    RTE_MEMPOOL_CACHE_MAX_SIZE|RTE_ETH_XSTATS_NAME_SIZE|RTE_ETH_MAX_OWNER_NAME_LEN";
+
 fn give_up(what: &str) -> ! {
     eprintln!("error: {what}");
     eprintln!("help: on Debian 12, run: apt-get install libdpdk-dev libclang-dev pkg-config gcc");
@@ -32,10 +35,13 @@ fn main() {
         println!("cargo:rerun-if-env-changed={variable}");
     }
 
-    let library =
-        pkg_config::Config::new().atleast_version(DPDK_VERSION_MIN).cargo_metadata(false).probe("libdpdk").unwrap_or_else(
-            |error| give_up(&format!("pkg-config finds no libdpdk of version {DPDK_VERSION_MIN} or later\n{error}")),
-        );
+    let library = pkg_config::Config::new()
+        .atleast_version(DPDK_VERSION_MIN)
+        .cargo_metadata(false)
+        .probe("libdpdk")
+        .unwrap_or_else(|error| {
+            give_up(&format!("pkg-config finds no libdpdk of version {DPDK_VERSION_MIN} or later\n{error}"))
+        });
     for path in &library.link_paths {
         println!("cargo:rustc-link-search=native={}", path.display());
     }
@@ -66,7 +72,7 @@ fn main() {
         .clang_args(&flags)
         .clang_arg("-D_GNU_SOURCE")
         .allowlist_function(FUNCTIONS)
-        .allowlist_var("vinet_.*|rte_eth_fp_ops|RTE_PKTMBUF_HEADROOM|RTE_ETH_NAME_MAX_LEN|RTE_MAX_ETHPORTS|RTE_MAX_LCORE|RTE_MEMPOOL_CACHE_MAX_SIZE")
+        .allowlist_var(VARIABLES)
         .opaque_type("rte_eth_dev|rte_device|rte_mempool_.*|rte_driver|rte_bus")
         .blocklist_type("FILE|_IO_FILE")
         .raw_line("/// C's stream type; only ever behind a pointer.\npub type FILE = core::ffi::c_void;")

@@ -1,3 +1,19 @@
 //! The fast path: ports, workers, flow table, forwarding, publication and counters.
+//!
+//! One worker polls its receive queue of every port and runs each packet to completion ([`worker`], to be read top to
+//! bottom). What workers read (the [`flow_table`] and the [`fib`]) is published by the control core as snapshots that
+//! never change, and freed only when every worker has passed ([`publication`]). [`router`] starts it all.
 
+pub mod eal;
 pub mod port;
+
+pub mod clock;
+pub mod counters;
+pub mod drop_reason;
+pub mod fib;
+pub mod publication;
+pub mod queue;
+pub mod region;
+pub mod settings;
+pub mod slow_path;
+pub(crate) mod sync;

@@ -5,6 +5,11 @@
 //! threads can never race on one ring. Implementations: `dpdk` (every poll-mode driver of DPDK 22.11) and
 //! `memory` (tests and replay, with a fault injector over it).
 
+pub mod dpdk;
+pub mod fault;
+pub mod mbuf;
+pub mod memory;
+
 use std::fmt;
 
 /// The most packets that one call to [`RxQueue::receive`] or [`TxQueue::send`] moves.
@@ -18,14 +23,20 @@ pub trait PacketBuf: Send + Sized {
     fn bytes(&self) -> &[u8];
     /// The frame, writable.
     fn bytes_mut(&mut self) -> &mut [u8];
-    /// Makes `len` more bytes before the frame and returns the whole frame, or `None` where the headroom is too small.
+    /// Makes `len` more bytes (of any value: write them) before the frame and returns the whole frame, or `None` where the headroom is too small.
     fn prepend(&mut self, len: usize) -> Option<&mut [u8]>;
-    /// Makes `len` more bytes behind the frame and returns the whole frame, or `None` where the buffer is too small.
+    /// Makes `len` more bytes (of any value: write them) behind the frame and returns the whole frame, or `None` where the buffer is too small.
     fn append(&mut self, len: usize) -> Option<&mut [u8]>;
     /// Takes `len` bytes off the front. `false` (and no change) where the frame is shorter.
     fn trim_front(&mut self, len: usize) -> bool;
     /// Cuts the frame to its first `len` bytes; longer ones change nothing.
     fn truncate(&mut self, len: usize);
+    /// A hint that the front of the frame is read soon.
+    fn prefetch(&self) {}
+    /// Drops all packets of a burst, in one go where the pool can take them so: the cheap way for discarded packets.
+    fn drop_all(burst: &mut Burst<Self>) {
+        burst.packets_vec().clear();
+    }
 }
 
 /// Where new packets are written: own ICMP, packets from the slow path. One handle for each worker.
@@ -66,7 +77,8 @@ pub trait Port: Sized {
     /// What is left when the queues are gone: statistics, link, address; for the control core.
     type Handle: PortHandle;
 
-    /// Splits the port into its handle and its queues, one receive and one transmit queue for each worker.
+    /// Splits the port into its handle and its queues, numbered from 0: a transmit queue for each worker, and as many
+    /// receive queues as the device can fill by source address (at least one).
     fn split(self) -> (Self::Handle, Vec<Self::Rx>, Vec<Self::Tx>);
 }
 
@@ -84,6 +96,10 @@ pub trait PortHandle: Send {
     fn stats(&self) -> PortStats;
     /// The device's extended counters by name; empty where it has none.
     fn extended_stats(&self) -> Vec<(String, u64)>;
+    /// The number of the kernel's interface beneath the port, where there is one (af_packet, af_xdp, tap, pcap).
+    fn kernel_interface(&self) -> Option<u32> {
+        None
+    }
 }
 
 /// The state of a link.
