@@ -1,1 +1,6 @@
-//! The middleware at the end user: language, compiler, replay, upload.
+//! The middleware at the end user: the language and its compiler, replay over captures, and the way to a router.
+
+#![forbid(unsafe_code)]
+
+pub mod disasm;
+pub mod lang;

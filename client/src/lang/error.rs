@@ -1,0 +1,421 @@
+//! What can be wrong with a source text: a cause, its place, what was expected, and what to do.
+//!
+//! An [`Errors`] holds at least one [`Diagnostic`], in the order of the text, each with its own excerpt.
+
+use super::token::{KEYWORDS, Span};
+use ariadne::{Color, Config, IndexType, Label, Report, ReportKind, Source};
+use std::fmt;
+use std::sync::Arc;
+use vinet_trusted::addr::Prefix;
+use vinet_trusted::program::{
+    DEPTH_MAX, LIFETIME_MAX_S, NODES_MAX, PREFIXES_MAX, ProgramError, SLOTS_MAX, WORD_LEN_MAX, WORDS_MAX,
+};
+
+/// The longest source text, in bytes.
+pub const SOURCE_BYTES_MAX: usize = 1 << 20;
+/// The deepest nesting that the parser follows; the bytecode allows less.
+pub const PARSE_DEPTH_MAX: usize = 64;
+/// The most errors told at once.
+pub const ERRORS_MAX: usize = 20;
+
+/// Why a text is no program.
+#[derive(Clone, PartialEq, Eq, Debug)]
+#[allow(missing_docs)] // The sentence of each variant is in `Display`.
+pub enum Cause {
+    SourceTooLong { len: usize },
+    UnknownCharacter(char),
+    UnclosedString,
+    BadEscape(String),
+    NotAnAddress(String),
+    PrefixLength { written: String, width: u8 },
+    HostBits { written: String, network: Prefix },
+    NumberTooLarge(String),
+    Unexpected { found: String, expected: &'static str, nearest: Option<String> },
+    MissingSemicolon { after: &'static str },
+    TooDeeplyWritten,
+    NotInThisVersion(&'static str),
+    UnknownRoutine { name: String, nearest: Option<String> },
+    PlainCopy,
+    LifetimeMissing,
+    LifetimeTwice,
+    LifetimeInside,
+    LifetimeRange { count: u64, unit: String },
+    UnknownUnit { name: String, nearest: Option<String> },
+    EmptyAddrs,
+    NestedAddrs,
+    AddressOnTheLeft,
+    NotCompared(String),
+    ReservedName { name: String },
+    IndexMissing { name: String },
+    IndexWithAddress { name: String, index: String },
+    IndexesDiffer { first: String, second: String },
+    SameResultTwice { name: String },
+    TooManyResults,
+    PairWithoutIndex,
+    AllPacketsAssigned,
+    PlainAndIndexed { name: String },
+    IndexTaken { index: String },
+    IndexRunning { index: String },
+    UnknownIndex { index: String, nearest: Option<String> },
+    NoSuchResult { name: String, index: String, results: Vec<String> },
+    OutsideForeach { var: String, index: String },
+    IndexNeeded { name: String },
+    NotIndexed { name: String },
+    BothKinds { var: String },
+    BothKeys { first: String, second: String },
+    BothPackets { first: String, second: String },
+    NotPackets { name: String },
+    UndefinedPackets { name: String, nearest: Option<String> },
+    NotAssignedYet { var: String },
+    AddressOfSet { name: String },
+    AddressOfGroup { var: String },
+    WordOfSet { name: String },
+    ParameterUnset { name: String, what: ParameterKind, nearest: Option<String> },
+    ParameterTwoKinds { name: String },
+    ThisIpUnset,
+    ThisSubnetUnset,
+    EmptyWord,
+    WordTooLong { len: usize },
+    TooManyWords,
+    TooManyPrefixes { count: usize },
+    TooManyVariables,
+    TooManyNodes,
+    TooDeep,
+    BadSetting,
+    SetTwice { name: String },
+    SetUnknown { name: String, nearest: Option<String>, parameters: Vec<String> },
+    SetAssigned { name: String },
+    SetValue { name: String, inner: Box<Cause> },
+    SetValueRest,
+    Refused(ProgramError),
+}
+
+/// What a parameter stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum ParameterKind {
+    /// An address, a prefix or a set of them.
+    Addrs,
+    /// A string.
+    Word,
+}
+
+impl fmt::Display for Cause {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Cause::SourceTooLong { len } => {
+                write!(f, "the source text has {len} bytes; at most {SOURCE_BYTES_MAX} are read")
+            }
+            Cause::UnknownCharacter(c) => write!(f, "the character {c:?} means nothing here"),
+            Cause::UnclosedString => write!(f, "the string is not closed on its line"),
+            Cause::BadEscape(escape) => write!(f, "`{escape}` is no escape of a string"),
+            Cause::NotAnAddress(text) => write!(f, "`{text}` is no IPv4 or IPv6 address"),
+            Cause::PrefixLength { written, width } => {
+                write!(f, "`/{written}` is no prefix length; this family has 0 to {width}")
+            }
+            Cause::HostBits { written, .. } => write!(f, "`{written}` has bits set behind its prefix length"),
+            Cause::NumberTooLarge(text) => write!(f, "the number {text} is too large"),
+            Cause::Unexpected { found, expected, .. } => write!(f, "expected {expected}, found {found}"),
+            Cause::MissingSemicolon { after } => write!(f, "expected `;` behind {after}"),
+            Cause::TooDeeplyWritten => write!(f, "nested deeper than {PARSE_DEPTH_MAX}"),
+            Cause::NotInThisVersion(name) => write!(f, "this version has not got {name}"),
+            Cause::UnknownRoutine { name, .. } => write!(f, "there is no routine {name}"),
+            Cause::PlainCopy => {
+                write!(f, "expected a routine that makes a set: GROUP_BY_SOURCE or GROUP_BY_DESTINATION")
+            }
+            Cause::LifetimeMissing => write!(f, "the program says no LIFETIME"),
+            Cause::LifetimeTwice => write!(f, "the LIFETIME is said twice"),
+            Cause::LifetimeInside => write!(f, "LIFETIME stands outside of all other statements"),
+            Cause::LifetimeRange { count, unit } => {
+                write!(f, "a lifetime of {count} {unit}; it is 1 to {LIFETIME_MAX_S} seconds")
+            }
+            Cause::UnknownUnit { name, .. } => write!(f, "`{name}` is no unit of time"),
+            Cause::EmptyAddrs => write!(f, "the set of addresses is empty"),
+            Cause::NestedAddrs => write!(f, "a set of addresses holds addresses and prefixes, no other set in braces"),
+            Cause::AddressOnTheLeft => write!(f, "the address of the group stands on the left of a comparison"),
+            Cause::NotCompared(var) => write!(f, "expected `=`, `!=` or `in` behind {var}"),
+            Cause::ReservedName { name } => write!(f, "{name} is a word of the language and cannot be a variable"),
+            Cause::IndexMissing { name } => write!(f, "groups need an index: {name} has none"),
+            Cause::IndexWithAddress { name, index } => {
+                write!(f, "with an address the result is one set: {name}({index}) has an index")
+            }
+            Cause::IndexesDiffer { first, second } => {
+                write!(f, "the two results of one grouping have one index, not {first} and {second}")
+            }
+            Cause::SameResultTwice { name } => write!(f, "{name} stands for both results"),
+            Cause::TooManyResults => write!(f, "a grouping has at most two results: packets and their common address"),
+            Cause::PairWithoutIndex => write!(f, "with an address there is one result, a set of packets"),
+            Cause::AllPacketsAssigned => write!(f, "AllPackets is given and cannot be assigned"),
+            Cause::PlainAndIndexed { name } => write!(f, "{name} is used both with and without an index"),
+            Cause::IndexTaken { index } => write!(f, "the index {index} belongs to another grouping"),
+            Cause::IndexRunning { index } => write!(f, "the index {index} is being run through here"),
+            Cause::UnknownIndex { index, .. } => write!(f, "no grouping has the index {index}"),
+            Cause::NoSuchResult { name, index, .. } => {
+                write!(f, "{name} is no result of the grouping with index {index}")
+            }
+            Cause::OutsideForeach { var, index } => write!(f, "{var} exists only inside `foreach {index} do`"),
+            Cause::IndexNeeded { name } => write!(f, "{name} is one of many groups; it needs its index"),
+            Cause::NotIndexed { name } => write!(f, "{name} is one set and has no index"),
+            Cause::BothKinds { var } => write!(f, "{var} is used both as packets and as an address"),
+            Cause::BothKeys { first, second } => {
+                write!(f, "{first} and {second} are both used as an address; one of them is the packets")
+            }
+            Cause::BothPackets { first, second } => {
+                write!(f, "{first} and {second} are both used as packets; one of them is the common address")
+            }
+            Cause::NotPackets { name } => write!(f, "{name} is not a set of packets"),
+            Cause::UndefinedPackets { name, .. } => {
+                write!(f, "no statement assigns {name}; a set of packets is expected")
+            }
+            Cause::NotAssignedYet { var } => write!(f, "{var} is not assigned on every way to here"),
+            Cause::AddressOfSet { name } => write!(f, "{name} is a set of packets; an address is expected"),
+            Cause::AddressOfGroup { var } => {
+                write!(f, "{var} can be compared; this version does not take it as an address of a routine or a set")
+            }
+            Cause::WordOfSet { name } => write!(f, "{name} is assigned by the program; a string is expected"),
+            Cause::ParameterUnset { name, what, .. } => match what {
+                ParameterKind::Addrs => write!(f, "{name} is not set; an address is expected"),
+                ParameterKind::Word => write!(f, "{name} is not set; a string is expected"),
+            },
+            Cause::ParameterTwoKinds { name } => write!(f, "{name} is used both as an address and as a string"),
+            Cause::ThisIpUnset => write!(f, "THIS_IP has no value: the principal gave its prefix without an address"),
+            Cause::ThisSubnetUnset => write!(f, "THIS_SUBNET_IP has no value: the principal is an end user"),
+            Cause::EmptyWord => write!(f, "the string is empty; every content contains it"),
+            Cause::WordTooLong { len } => {
+                write!(f, "the string has {len} bytes; at most {WORD_LEN_MAX} are searched for")
+            }
+            Cause::TooManyWords => write!(f, "the program has more than {WORDS_MAX} different strings"),
+            Cause::TooManyPrefixes { count } => {
+                write!(f, "the set of addresses has {count} prefixes; at most {PREFIXES_MAX} are allowed")
+            }
+            Cause::TooManyVariables => {
+                write!(f, "the program has more than {SLOTS_MAX} variables, each foreach counting as two more")
+            }
+            Cause::TooManyNodes => write!(f, "the program has more than {NODES_MAX} statements and conditions"),
+            Cause::TooDeep => write!(f, "nested deeper than {DEPTH_MAX} statements and conditions"),
+            Cause::BadSetting => write!(f, "a setting is written NAME=VALUE"),
+            Cause::SetTwice { name } => write!(f, "{name} is set twice"),
+            Cause::SetUnknown { name, .. } => write!(f, "the program has no parameter {name}"),
+            Cause::SetAssigned { name } => write!(f, "{name} is assigned by the program; only parameters can be set"),
+            Cause::SetValue { name, inner } => write!(f, "the value of {name}: {inner}"),
+            Cause::SetValueRest => write!(f, "there is more behind the end of the value"),
+            Cause::Refused(error) => write!(f, "the program is refused: {error}"),
+        }
+    }
+}
+
+impl Cause {
+    /// What to do about it, where there is something to say.
+    #[must_use]
+    pub fn help(&self) -> Option<String> {
+        let did_you_mean = |nearest: &Option<String>| nearest.as_ref().map(|n| format!("did you mean {n}?"));
+        match self {
+            Cause::UnknownCharacter('&' | '|') => Some("write `and`, `or`".into()),
+            Cause::UnknownCharacter('!') => Some("write `not`, or `!=` between an address and a set".into()),
+            Cause::UnknownCharacter('\'') => Some("strings stand in double quotes".into()),
+            Cause::UnknownCharacter('/') => {
+                Some("comments start with `#` or `//`; a prefix is written 10.0.0.0/8".into())
+            }
+            Cause::UnknownCharacter(_) => None,
+            Cause::UnclosedString => Some("close it with a double quote; a line break is written \\n".into()),
+            Cause::BadEscape(_) => {
+                Some("the escapes are \\n \\r \\t \\\\ \\\" and \\xNN with two hexadecimal digits".into())
+            }
+            Cause::NotAnAddress(_) => Some("like 203.0.113.7, 198.51.100.0/24, 2001:db8::7, 2001:db8::/32".into()),
+            Cause::HostBits { network, .. } => Some(format!("did you mean {network}?")),
+            Cause::Unexpected { nearest, .. } | Cause::UnknownUnit { nearest, .. } if nearest.is_some() => {
+                did_you_mean(nearest)
+            }
+            Cause::UnknownUnit { .. } => Some("the units are seconds, minutes, hours, days and weeks".into()),
+            Cause::NotInThisVersion(_) => Some(format!("it has {}", here().join(", "))),
+            Cause::UnknownRoutine { nearest, .. } => did_you_mean(nearest).or_else(|| {
+                Some("the routines are GROUP_BY_SOURCE, GROUP_BY_DESTINATION, DISCARD and CONTAINS_STRING".into())
+            }),
+            Cause::LifetimeMissing => Some("begin with a line like `LIFETIME = 2 days`".into()),
+            Cause::EmptyAddrs => Some("write at least one address: {203.0.113.7}".into()),
+            Cause::IndexMissing { name } => Some(format!(
+                "write {name}(i) and use it inside `foreach i do`, or give an address as a second argument"
+            )),
+            Cause::IndexWithAddress { name, .. } => Some(format!("write {name} = …")),
+            Cause::IndexTaken { .. } => Some("give this grouping an index of its own".into()),
+            Cause::UnknownIndex { nearest, .. } => did_you_mean(nearest)
+                .or_else(|| Some("an index is made by a grouping: Packets(i) = GROUP_BY_SOURCE(MyPackets);".into())),
+            Cause::NoSuchResult { results, .. } => Some(format!("its results: {}", results.join(", "))),
+            Cause::IndexNeeded { name } => Some(format!("write {name}(i) inside its foreach")),
+            Cause::UndefinedPackets { nearest, .. } => did_you_mean(nearest),
+            Cause::ParameterUnset { name, what, nearest } => {
+                let value = match what {
+                    ParameterKind::Addrs => "ADDRESS",
+                    ParameterKind::Word => "STRING",
+                };
+                let set = format!("set it with --set {name}={value}");
+                Some(match nearest {
+                    Some(nearest) => format!("{set}; or did you mean {nearest}?"),
+                    None => set,
+                })
+            }
+            Cause::ThisIpUnset => Some("name the principal by its address and prefix length, as 192.0.2.1/24".into()),
+            Cause::ThisSubnetUnset => Some("use THIS_IP, or name the principal as an edge router: 192.0.2.1/24".into()),
+            Cause::SetUnknown { nearest, parameters, .. } => did_you_mean(nearest).or_else(|| {
+                Some(if parameters.is_empty() {
+                    "the program has no parameters".into()
+                } else {
+                    format!("its parameters: {}", parameters.join(", "))
+                })
+            }),
+            Cause::SetValue { inner, .. } => inner.help(),
+            _ => None,
+        }
+    }
+}
+
+/// What the language of this version has.
+fn here() -> Vec<&'static str> {
+    use super::token::Keyword;
+    KEYWORDS.iter().filter(|(_, k)| !matches!(k, Keyword::Later(_))).map(|&(text, _)| text).collect()
+}
+
+/// A cause and its place in the text at hand.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub(crate) struct Located {
+    pub(crate) span: Span,
+    pub(crate) cause: Cause,
+    /// Another place that belongs to it, and why.
+    pub(crate) related: Option<Box<(Span, &'static str)>>,
+}
+
+impl Located {
+    pub(crate) fn new(span: Span, cause: Cause) -> Located {
+        Located { span, cause, related: None }
+    }
+    pub(crate) fn with(mut self, span: Span, why: &'static str) -> Located {
+        self.related = Some(Box::new((span, why)));
+        self
+    }
+}
+
+/// One error, with the text that it is about.
+#[derive(Clone, Debug)]
+pub struct Diagnostic {
+    file: String,
+    text: Arc<str>,
+    located: Located,
+}
+
+impl Diagnostic {
+    pub(crate) fn new(file: &str, text: &Arc<str>, located: Located) -> Diagnostic {
+        Diagnostic { file: file.to_string(), text: Arc::clone(text), located }
+    }
+    /// The file, or the setting on the command line, that it is about.
+    #[must_use]
+    pub fn file(&self) -> &str {
+        &self.file
+    }
+    /// The line, from 1.
+    #[must_use]
+    pub fn line(&self) -> usize {
+        position(&self.text, self.located.span.start).0
+    }
+    /// The column in characters, from 1.
+    #[must_use]
+    pub fn column(&self) -> usize {
+        position(&self.text, self.located.span.start).1
+    }
+    /// Why.
+    #[must_use]
+    pub fn cause(&self) -> &Cause {
+        &self.located.cause
+    }
+    /// The error with its source excerpt, over several lines.
+    #[must_use]
+    pub fn report(&self, color: bool) -> String {
+        let file = self.file.as_str();
+        let clamp = |span: &Span| {
+            let end = span.end.min(self.text.len());
+            (file, span.start.min(end)..end)
+        };
+        let help = self.located.cause.help();
+        let mut report = Report::build(ReportKind::Error, clamp(&self.located.span))
+            .with_config(Config::default().with_color(color).with_index_type(IndexType::Byte))
+            .with_message(&self.located.cause)
+            .with_label(
+                Label::new(clamp(&self.located.span))
+                    .with_color(Color::Red)
+                    .with_message(help.as_deref().unwrap_or("here")),
+            );
+        if let Some(related) = &self.located.related {
+            let (span, why) = &**related;
+            report = report.with_label(Label::new(clamp(span)).with_color(Color::Blue).with_message(why));
+        }
+        let mut out = Vec::new();
+        let written = report.finish().write((file, Source::from(&*self.text)), &mut out);
+        match (written, String::from_utf8(out)) {
+            (Ok(()), Ok(text)) => text,
+            _ => format!("{self}\n"),
+        }
+    }
+}
+
+/// `file:line:column: cause; what to do`.
+impl fmt::Display for Diagnostic {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}:{}:{}: {}", self.file, self.line(), self.column(), self.located.cause)?;
+        match self.located.cause.help() {
+            Some(help) => write!(f, "; {help}"),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why a source text did not compile: at least one error, at most [`ERRORS_MAX`].
+#[derive(Clone, Debug)]
+pub struct Errors(pub(crate) Vec<Diagnostic>);
+
+impl Errors {
+    /// The errors, the first of the text first.
+    #[must_use]
+    pub fn diagnostics(&self) -> &[Diagnostic] {
+        &self.0
+    }
+    /// All of them with their source excerpts.
+    #[must_use]
+    pub fn report(&self, color: bool) -> String {
+        self.0.iter().map(|diagnostic| diagnostic.report(color)).collect()
+    }
+}
+
+impl fmt::Display for Errors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, diagnostic) in self.0.iter().enumerate() {
+            if i > 0 {
+                writeln!(f)?;
+            }
+            write!(f, "{diagnostic}")?;
+        }
+        Ok(())
+    }
+}
+
+impl std::error::Error for Errors {}
+
+/// The line and the column of a byte, both from 1; columns count characters.
+pub(crate) fn position(text: &str, at: usize) -> (usize, usize) {
+    let mut at = at.min(text.len());
+    while !text.is_char_boundary(at) {
+        at -= 1;
+    }
+    let before = &text[..at];
+    let line_start = before.rfind('\n').map_or(0, |i| i + 1);
+    (before.matches('\n').count() + 1, before[line_start..].chars().count() + 1)
+}
+
+/// The name among `known` that `name` may have been meant for.
+pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
+    let folded = name.to_ascii_lowercase();
+    known
+        .into_iter()
+        .filter(|k| *k != name)
+        .map(|k| (strsim::damerau_levenshtein(&folded, &k.to_ascii_lowercase()), k))
+        .filter(|&(distance, k)| distance <= (name.chars().count().max(k.len()) / 3).max(1))
+        .min_by_key(|&(distance, k)| (distance, k))
+        .map(|(_, k)| k.to_string())
+}
