@@ -116,6 +116,11 @@ impl Lab {
         self.dir.path()
     }
 
+    /// The hardware address to which the attacker sends what is to be routed: that of the twin of its port.
+    pub fn attacker_next_hop(&self) -> [u8; 6] {
+        self.router.mac("vi-attacker")
+    }
+
     /// Makes the router namespace an ordinary Linux router: what the laboratory itself is tested with.
     pub fn forward_by_kernel(&self) {
         self.router.sysctl("net/ipv4/ip_forward", "1");

@@ -6,7 +6,10 @@
 //! The stories need root, one lock on the machine, and the packages that `scripts/setup.sh run` installs.
 #![forbid(unsafe_code)]
 
+pub mod client;
+pub mod frame;
 pub mod host;
+pub mod keys;
 pub mod lab;
 pub mod process;
 pub mod router;

@@ -43,13 +43,15 @@ pub struct Config {
     pub verify: &'static str,
     /// The MTU of each port, in the order of the networks.
     pub mtu: [u16; 3],
+    /// The VLAN tags of each port, outer first, as the configuration writes them.
+    pub vlan: [&'static str; 3],
     /// Tables appended at the end, for example routes.
     pub more: String,
 }
 
 impl Default for Config {
     fn default() -> Config {
-        Config { driver: Driver::AfPacket, verify: "proof", mtu: [1500; 3], more: String::new() }
+        Config { driver: Driver::AfPacket, verify: "proof", mtu: [1500; 3], vlan: ["[]"; 3], more: String::new() }
     }
 }
 
@@ -74,11 +76,12 @@ impl Config {
             let name = ["lawful", "attacker", "uplink"][i];
             writeln!(
                 text,
-                "[[port]]\nname = \"{name}\"\ndevice = \"{}\"\naddresses = [\"{}\", \"{}\"]\nmtu = {}",
+                "[[port]]\nname = \"{name}\"\ndevice = \"{}\"\naddresses = [\"{}\", \"{}\"]\nmtu = {}\nvlan = {}",
                 self.driver.device(i, network.leg),
                 network.router,
                 network.router6,
                 self.mtu[i],
+                self.vlan[i],
             )
             .expect("a string takes text");
             // The senders' networks are the edge; the victim lies behind the uplink.
@@ -113,6 +116,7 @@ impl Router {
     pub fn spawn(lab: &Lab, config: &Config) -> Router {
         let dir = lab.dir().to_path_buf();
         let file = dir.join("router.toml");
+        crate::keys::make(&dir);
         std::fs::write(&file, config.to_toml(&dir)).expect("the laboratory's folder can be written");
         Router { daemon: Daemon::start(vinetd(&lab.router, &file)), dir }
     }
@@ -132,6 +136,12 @@ impl Router {
         }
     }
 
+    /// The counters now.
+    #[track_caller]
+    pub fn counters(&self) -> Counters {
+        Counters(self.ctl("counters"))
+    }
+
     /// Asks the operator's socket, and returns its JSON answer.
     #[track_caller]
     pub fn ctl(&self, what: &str) -> Value {
@@ -139,6 +149,35 @@ impl Router {
         command.args(["ctl", "--socket"]).arg(self.dir.join("lab.sock")).arg(what);
         let answer = run(command, Duration::from_secs(5)).expect();
         serde_json::from_str(&answer).unwrap_or_else(|e| panic!("vinetd ctl {what}: {e}: {answer}"))
+    }
+}
+
+/// The laboratory's counters, as the operator reads them.
+pub struct Counters(Value);
+
+impl Counters {
+    /// A counter by its place, for example `["drops", "ttl_expired"]`.
+    #[track_caller]
+    pub fn get(&self, place: &[&str]) -> u64 {
+        let found = place.iter().try_fold(&self.0, |value, key| value.get(key));
+        found.and_then(Value::as_u64).unwrap_or_else(|| panic!("no counter {place:?} in {:#}", self.0))
+    }
+
+    /// Packets dropped for that reason.
+    #[track_caller]
+    pub fn drops(&self, reason: &str) -> u64 {
+        self.get(&["drops", reason])
+    }
+
+    /// What entered the router less what left it in every named way: zero by the law of conservation.
+    #[track_caller]
+    pub fn unaccounted(&self) -> i64 {
+        self.0["balance"]["difference"].as_i64().unwrap_or_else(|| panic!("no balance in {:#}", self.0))
+    }
+
+    /// All of them, to look at.
+    pub fn value(&self) -> &Value {
+        &self.0
     }
 }
 

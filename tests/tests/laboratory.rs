@@ -3,6 +3,7 @@
 use std::net::SocketAddr;
 use std::time::Duration;
 
+use vinet_tests::frame::{Ipv4Udp, ethernet};
 use vinet_tests::lab::{ATTACKER, ATTACKER6, LAWFUL, LAWFUL6, Lab, VICTIM, VICTIM6, both};
 use vinet_tests::story;
 use vinet_tests::traffic::{FrameSender, Sink, WebServer, iperf3, iperf3_server, ping, send_datagrams};
@@ -50,20 +51,8 @@ fn a_whole_frame_can_be_sent() {
     assert_eq!(ping(&lab.attacker, VICTIM.into(), 1, ""), 1);
     let socket = lab.victim.udp(SocketAddr::new(VICTIM.into(), 9));
     socket.set_read_timeout(Some(Duration::from_secs(2))).expect("a socket takes a time limit");
-    // Ethernet, IPv4 from the attacker with the checksum computed by hand, UDP without one, two bytes.
-    let mut frame = Vec::new();
-    frame.extend_from_slice(&lab.router.mac("leg1"));
-    frame.extend_from_slice(&lab.attacker.mac("eth0"));
-    frame.extend_from_slice(&[0x08, 0x00]);
-    let mut ip = vec![0x45, 0, 0, 30, 0, 1, 0, 0, 64, 17, 0, 0];
-    ip.extend_from_slice(&ATTACKER.octets());
-    ip.extend_from_slice(&VICTIM.octets());
-    let sum: u32 = ip.chunks(2).map(|w| u32::from(u16::from_be_bytes([w[0], w[1]]))).sum();
-    let folded = (sum & 0xffff) + (sum >> 16);
-    let checksum = !u16::try_from((folded & 0xffff) + (folded >> 16)).expect("a folded sum has 16 bits");
-    ip[10..12].copy_from_slice(&checksum.to_be_bytes());
-    frame.extend_from_slice(&ip);
-    frame.extend_from_slice(&[0x30, 0x39, 0, 9, 0, 10, 0, 0, b'h', b'i']);
+    let packet = Ipv4Udp { src: ATTACKER, dst: VICTIM, ttl: 64, port: 9, payload: b"hi".to_vec() };
+    let frame = ethernet(lab.router.mac("leg1"), lab.attacker.mac("eth0"), &[], &packet.bytes());
     FrameSender::open(&lab.attacker, "eth0").send(&frame);
     let mut buffer = [0; 16];
     let (len, from) = socket.recv_from(&mut buffer).expect("the datagram arrives");
