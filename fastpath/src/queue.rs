@@ -1,0 +1,114 @@
+//! The queue before a transmit ring: first in, first out, and full is full (tail drop).
+//!
+//! Its depth is set for each port, apart from the ring's size. A packet that is pushed is counted as sent when the ring takes
+//! it, or refused at once; a ring without room is asked again in the next turn, never waited for.
+
+use std::collections::VecDeque;
+
+use crate::port::{BURST_LEN_MAX, Burst, PacketBuf, TxQueue};
+
+/// The packets that wait for one transmit ring, oldest first: those in `front`, then those in `back`.
+pub struct OutputQueue<B> {
+    /// What the ring is offered next.
+    front: Burst<B>,
+    back: VecDeque<B>,
+    depth: usize,
+    front_bytes: u64,
+}
+
+/// What a transmit ring took.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Sent {
+    /// Packets.
+    pub packets: u64,
+    /// Their bytes.
+    pub bytes: u64,
+}
+
+impl<B: PacketBuf> OutputQueue<B> {
+    /// An empty queue for at most `depth` packets (at least one).
+    #[must_use]
+    pub fn new(depth: usize) -> Self {
+        let depth = depth.max(1);
+        let back = VecDeque::with_capacity(depth.saturating_sub(BURST_LEN_MAX));
+        OutputQueue { front: Burst::new(), back, depth, front_bytes: 0 }
+    }
+
+    /// Packets in it.
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.front.len() + self.back.len()
+    }
+
+    /// Whether it holds none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.front.is_empty()
+    }
+
+    /// Whether the next packet would be refused. The worker then offers the ring what there is first.
+    #[inline]
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.len() >= self.depth
+    }
+
+    /// Whether a whole burst is ready for the ring.
+    #[inline]
+    #[must_use]
+    pub fn has_burst(&self) -> bool {
+        self.front.room() == 0
+    }
+
+    /// Adds a packet at the end.
+    ///
+    /// # Errors
+    /// The packet, where the queue is full.
+    #[inline]
+    pub fn push(&mut self, packet: B) -> Result<(), B> {
+        if self.is_full() {
+            return Err(packet);
+        }
+        // While `back` holds any, `front` is full, so that packets keep their order.
+        if self.front.room() > 0 {
+            self.front_bytes += packet.bytes().len() as u64;
+            self.front.push(packet)
+        } else {
+            self.back.push_back(packet);
+            Ok(())
+        }
+    }
+
+    /// Offers the ring what there is, until it takes no more.
+    #[inline]
+    pub fn flush<T: TxQueue<Buf = B>>(&mut self, ring: &mut T) -> Sent {
+        let mut sent = Sent::default();
+        while !self.front.is_empty() {
+            let taken = ring.send(&mut self.front);
+            let left_bytes = self.front.packets().iter().map(|packet| packet.bytes().len() as u64).sum();
+            sent.packets += taken as u64;
+            sent.bytes += self.front_bytes - left_bytes;
+            self.front_bytes = left_bytes;
+            let ring_is_full = !self.front.is_empty();
+            while self.front.room() > 0 {
+                let Some(packet) = self.back.pop_front() else { break };
+                self.front_bytes += packet.bytes().len() as u64;
+                // There is room: the loop's condition.
+                let _ = self.front.push(packet);
+            }
+            if ring_is_full {
+                break;
+            }
+        }
+        sent
+    }
+
+    /// Drops all packets and tells how many there were.
+    pub fn clear(&mut self) -> usize {
+        let count = self.len();
+        self.front.drain();
+        self.back.clear();
+        self.front_bytes = 0;
+        count
+    }
+}

@@ -1,0 +1,129 @@
+//! What a fast path is started with. Plain values; the control core makes them from the configuration file.
+
+use vinet_trusted::addr::PrefixSet;
+
+/// Settings of all workers.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// One worker for each, pinned to that core; `None` leaves it to the kernel (tests).
+    pub cores: Vec<Option<usize>>,
+    /// Packets taken from a queue at once, 1 to [`crate::port::BURST_LEN_MAX`].
+    pub burst_len: usize,
+    /// What a worker does when there is nothing to do.
+    pub idle: Idle,
+    /// Bounds of the flow table.
+    pub table: TableLimits,
+    /// Bounds of the hold queue.
+    pub hold: HoldLimits,
+    /// Bounds of our own ICMP.
+    pub icmp: IcmpLimits,
+    /// Bounds of the slow path.
+    pub slow_path: SlowPathLimits,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Settings {
+            cores: vec![None],
+            burst_len: 32,
+            idle: Idle::Backoff,
+            table: TableLimits::default(),
+            hold: HoldLimits::default(),
+            icmp: IcmpLimits::default(),
+            slow_path: SlowPathLimits::default(),
+        }
+    }
+}
+
+/// What a worker does when there is nothing to do.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Idle {
+    /// Polls on: the least latency, a whole core.
+    Spin,
+    /// Sleeps 50 to 200 µs at a time after some empty polls: for shared cores.
+    Backoff,
+}
+
+/// Settings of one port.
+#[derive(Clone, Debug)]
+pub struct PortSettings {
+    /// Its name in counters.
+    pub name: String,
+    /// Its Ethernet address.
+    pub mac: [u8; 6],
+    /// The largest IP packet it sends, in bytes.
+    pub mtu: u16,
+    /// The sources behind it, which this router controls: only packets from these may enter (strict source
+    /// validation), and only these are subject to programs. `None` or empty: an uplink, with neither.
+    pub controlled: Option<PrefixSet>,
+    /// The VLAN identifiers that its frames carry, outer first, at most two. Empty: untagged.
+    pub vlan: Vec<u16>,
+    /// Packets that may wait for the transmit ring, beyond it.
+    pub queue_depth: usize,
+}
+
+/// Bounds of the flow table. Memory is reserved for the bounds and used as programs come.
+#[derive(Clone, Copy, Debug)]
+pub struct TableLimits {
+    /// Programs installed at once.
+    pub programs_max: u32,
+    /// Cells of all programs, each family, replaced versions that are not yet free included.
+    pub cells_max: u32,
+    /// Replaced things that may wait for the workers to pass.
+    pub retired_max: usize,
+}
+
+impl Default for TableLimits {
+    fn default() -> Self {
+        TableLimits { programs_max: 1 << 20, cells_max: 1 << 21, retired_max: 1 << 18 }
+    }
+}
+
+/// Bounds of each worker's queue of packets that wait for a next hop's Ethernet address.
+#[derive(Clone, Copy, Debug)]
+pub struct HoldLimits {
+    /// Packets in all.
+    pub packets_max: usize,
+    /// Packets for one next hop.
+    pub packets_per_hop_max: usize,
+    /// How long one may wait.
+    pub wait_max_ns: u64,
+    /// Resolve requests that the control core has not yet taken.
+    pub requests_max: usize,
+}
+
+impl Default for HoldLimits {
+    fn default() -> Self {
+        HoldLimits { packets_max: 256, packets_per_hop_max: 8, wait_max_ns: 1_000_000_000, requests_max: 256 }
+    }
+}
+
+/// The rate of our own ICMP errors, for each worker (RFC 1812, 4.3.2.8; RFC 4443, 2.4 (f)).
+#[derive(Clone, Copy, Debug)]
+pub struct IcmpLimits {
+    /// Errors a second.
+    pub rate_pps: u32,
+    /// Errors at once.
+    pub burst: u32,
+}
+
+impl Default for IcmpLimits {
+    fn default() -> Self {
+        IcmpLimits { rate_pps: 1000, burst: 100 }
+    }
+}
+
+/// Bounds of the rings between each worker and the control side.
+#[derive(Clone, Copy, Debug)]
+pub struct SlowPathLimits {
+    /// Frames in each direction, for each worker.
+    pub ring_len: usize,
+    /// Bytes of the longest frame.
+    pub frame_len_max: usize,
+}
+
+impl Default for SlowPathLimits {
+    fn default() -> Self {
+        SlowPathLimits { ring_len: 512, frame_len_max: 9 * 1024 + 64 }
+    }
+}
