@@ -1,0 +1,277 @@
+#!/usr/bin/env bash
+# The main job, on real hosts: a victim shuts an attacker off at the router next to the attacker, with a program that the router
+# has proven harmless. Everything runs in network namespaces of this machine; every program but vinet and vinetd is everybody's.
+# Exits with 0 only if all that it claims happened. Whatever ends it, nothing of it stays: the namespaces live as long as the
+# processes that hold them, and the kernel ends those with this script.
+#   DEMO_DRIVER=af_packet   takes that DPDK driver at once (default: af_xdp, and af_packet where af_xdp does not work)
+#   DEMO_BIN_DIR=DIR        takes vinet and vinetd from there (default: target/release)
+set -uo pipefail
+cd "$(dirname "$0")/.."
+. scripts/lib.sh
+
+bin_dir=$(cd "${DEMO_BIN_DIR:-target/release}" 2>/dev/null && pwd) || stop "nothing is built" "make build"
+vinet=$bin_dir/vinet vinetd=$bin_dir/vinetd
+configs=$PWD/configs
+lawful=203.0.113.2 attacker=198.51.100.2 victim=192.0.2.2 router=192.0.2.1:7400
+lifetime_s=30            # short enough for a demonstration; two days are as good to the router
+lawful_mbit=20 attack_mbit=80
+
+[ "$(id -u)" = 0 ] || stop "network namespaces need root" "as root: make demo"
+for file in "$vinet" "$vinetd"; do [ -x "$file" ] || stop "$file is not built" "make build"; done
+for tool in ip ethtool ping curl iperf3 busybox nsenter unshare setpriv; do
+  command -v "$tool" >/dev/null || stop "$tool is missing" "scripts/setup.sh run"
+done
+
+began=$SECONDS
+work=$(mktemp -d /tmp/vinet-demo.XXXXXX)
+declare -A holder=()     # host -> the process that holds its namespace
+children=()              # everything started in the background, oldest first
+daemon=                  # vinetd
+failures=0
+
+leave() {
+  local status=$? pid
+  trap '' INT TERM HUP
+  [ -z "$daemon" ] || end "$daemon"
+  for pid in "${children[@]}"; do kill -KILL "$pid" 2>/dev/null; done
+  wait 2>/dev/null
+  rm -rf "$work"
+  exit "$status"
+}
+trap leave EXIT
+trap 'printf "\n"; note "interrupted; cleaning up"; exit 130' INT TERM HUP
+
+# Ends one process that we started: asks, waits, insists.
+end() {
+  local i
+  kill -TERM "$1" 2>/dev/null || return 0
+  for i in $(seq 50); do kill -0 "$1" 2>/dev/null || return 0; sleep 0.1; done
+  kill -KILL "$1" 2>/dev/null
+}
+
+# A host is a network namespace held by a process.
+host() {
+  setpriv --pdeathsig KILL unshare --net sleep infinity &
+  holder[$1]=$!
+  children+=($!)
+  local i
+  for i in $(seq 100); do
+    [ "$(readlink "/proc/${holder[$1]}/ns/net" 2>/dev/null)" != "$(readlink /proc/self/ns/net)" ] &&
+      [ "$(cat "/proc/${holder[$1]}/comm" 2>/dev/null)" = sleep ] && { at "$1" ip link set lo up; return; }
+    sleep 0.02
+  done
+  stop "the kernel gave no network namespace"
+}
+at() { local where=$1; shift; nsenter --net="/proc/${holder[$where]}/ns/net" -- "$@"; }
+# Starts a program at a host in the background; its outputs go to a file named after it.
+behind() {
+  local where=$1 log=$work/$2; shift 2
+  setpriv --pdeathsig KILL nsenter --net="/proc/${holder[$where]}/ns/net" -- "$@" >"$log" 2>&1 </dev/null &
+  started=$!
+  children+=("$started")
+}
+# Joins a host to the router: host, its address, the router's leg, the router's address.
+wire() {
+  at "$1" ip link add eth0 type veth peer name "$3" netns "${holder[router]}"
+  # The other end of a veth is a poller, which takes packets as they are: with their checksums, in their real sizes.
+  at "$1" ethtool -K eth0 tx off tso off gso off gro off >/dev/null
+  at "$1" ip address add "$2/24" dev eth0
+  at "$1" ip link set eth0 up
+  at "$1" ip route add default via "$4"
+  at router ip link set "$3" up
+}
+
+# A claim of this demonstration, and a command that is true if it holds.
+claim() {
+  local text=$1; shift
+  if "$@"; then note "${green}✓${plain} $text"
+  else note "${red}✗ $text: this did not happen${plain}"; failures=$((failures + 1)); fi
+}
+must() { local text=$1; shift; "$@" >"$work/step.log" 2>&1 || { cat "$work/step.log" >&2; stop "$text"; }; }
+between() { awk -v x="$1" -v lo="$2" -v hi="$3" 'BEGIN {exit !(x >= lo && x <= hi)}'; }
+json() { grep -oE "\"$1\": *-?[0-9.]+" | head -n 1 | grep -oE '[-0-9.]+$'; }
+typed() { note "${dim}$1${plain} ${bold}\$ $2${plain}"; }
+
+# Megabits per second that the victim's iperf3 server saw in its last interval.
+rate() { awk '/bits\/sec/ && !/receiver|sender/ {for (i = 2; i <= NF; i++) if ($i == "Mbits/sec") r = $(i - 1)} END {print r + 0}' "$work/$1"; }
+discarded() { "$vinetd" ctl --socket "$work/demo.sock" counters 2>/dev/null | json program; }
+bar() { awk -v r="$1" -v full="$attack_mbit" 'BEGIN {n = int(r / full * 24 + 0.5); if (n > 24) n = 24; for (i = 0; i < n; i++) s = s "█"; for (; i < 24; i++) s = s "·"; print s}'; }
+head_line() { note "${dim}$(printf '%5s  %-38s %-38s %s' second 'lawful → victim' 'attacker → victim' 'discarded by the router')${plain}"; }
+# Watches for that many seconds, one line a second.
+watch() {
+  local i l a
+  for i in $(seq "$1"); do
+    sleep 1
+    l=$(rate lawful.iperf) a=$(rate attacker.iperf)
+    note "$(printf '%5d' $((SECONDS - began)))  ${green}$(bar "$l")${plain} $(printf '%5.1f Mbit/s' "$l")  ${red}$(bar "$a")${plain} $(printf '%5.1f Mbit/s' "$a")  $(printf '%9d packets' "$(discarded || echo 0)")"
+  done
+}
+web() { [ "$(at "$1" curl -s -o /dev/null -w '%{http_code}' --max-time "$2" "http://$victim/")" = 200 ]; }
+no() { ! "$@"; }
+pings() { at "$1" ping -n -q -c 5 -i 0.2 -W 1 "$victim" 2>/dev/null | grep -oE '[0-9]+ received' | grep -oE '[0-9]+'; }
+
+cat <<PICTURE
+
+${bold}VInet: a victim shuts an attacker off, at the router next to the attacker${plain}
+
+    lawful    $lawful  ──┐
+                           ├── ${bold}vinetd${plain} ────────── victim  $victim
+    attacker  $attacker ──┘   the edge router near the senders
+
+PICTURE
+
+say "Three hosts and a router, each a network namespace of this machine"
+for name in router lawful attacker victim; do host "$name"; done
+wire lawful "$lawful" leg0 203.0.113.1
+wire attacker "$attacker" leg1 198.51.100.1
+wire victim "$victim" leg2 192.0.2.1
+note "to look in: nsenter --net=/proc/${holder[victim]}/ns/net   (the victim; ${holder[router]} is the router)"
+
+say "Keys: an authority certifies who owns which address"
+must "the authority could not be made" "$vinet" ca init --out "$work"
+must "the router got no key" "$vinet" ca router --ca "$work" --name demo --address 192.0.2.1 --out "$work/router.key"
+for who in "$victim" "$attacker"; do
+  must "$who got no key" "$vinet" ca issue --ca "$work" --principal "$who" --valid 1d --out "$work/$who.key"
+done
+as_victim=(--identity "$work/$victim.key" --authority "$work/authority.pub")
+as_attacker=(--identity "$work/$attacker.key" --authority "$work/authority.pub")
+note "the authority certified the router, the victim ($victim) and the attacker ($attacker)"
+
+say "The router: vinetd polls a DPDK port on each leg"
+configuration() {
+  cat <<TOML
+[router]
+name = "demo"
+identity = "router.key"
+authority = "authority.pub"
+policies = ["$configs/policy/end-user.toml", "$configs/policy/edge-router.toml"]
+run_dir = "$work"
+[eal]
+memory = "auto"
+memory_mb = 256
+[workers]
+cores = [$(($(nproc) - 1))]
+idle = "backoff"
+[control]
+listen = ["$router", "198.51.100.1:7400"]
+[[port]]
+name = "lawful"
+device = "net_${1}0,iface=leg0"
+addresses = ["203.0.113.1/24"]
+controlled = ["203.0.113.0/24"]
+[[port]]
+name = "attacker"
+device = "net_${1}1,iface=leg1"
+addresses = ["198.51.100.1/24"]
+controlled = ["198.51.100.0/24"]
+[[port]]
+name = "uplink"
+device = "net_${1}2,iface=leg2"
+addresses = ["192.0.2.1/24"]
+[capacity]
+cycles_per_second = 1_000_000_000
+memory_bytes = 268_435_456
+TOML
+}
+# Starts the router over one driver; false if it does not become ready or does not forward.
+start_router() {
+  configuration "$1" >"$work/router.toml"
+  rm -f "$work/ready"
+  behind router vinetd.log "$vinetd" --config "$work/router.toml" --ready-file "$work/ready"
+  daemon=$started
+  local i
+  for i in $(seq 150); do
+    [ -e "$work/ready" ] && break
+    kill -0 "$daemon" 2>/dev/null || return 1
+    sleep 0.1
+  done
+  for i in $(seq 10); do
+    at lawful ping -n -q -c 1 -W 1 "$victim" >/dev/null 2>&1 && at attacker ping -n -q -c 1 -W 1 "$victim" >/dev/null 2>&1 && return 0
+  done
+  return 1
+}
+driver=
+for candidate in ${DEMO_DRIVER:-af_xdp af_packet}; do
+  if start_router "$candidate"; then driver=$candidate; break; fi
+  note "net_$candidate does not work on this machine"
+  sed 's/^/        /' "$work/vinetd.log" | tail -n 5
+  end "$daemon"; daemon=
+done
+[ -n "$driver" ] || stop "vinetd did not forward over any driver" "its words are above"
+note "running over net_$driver, $(awk '/^HugePages_Free/{exit !($2 > 0)}' /proc/meminfo && echo 'with hugepages' || echo 'without hugepages')"
+
+say "Real programs at the ends: a web server and two iperf3 receivers at the victim"
+mkdir "$work/www" && echo "hello from the victim" >"$work/www/index.html"
+behind victim httpd.log busybox httpd -f -p "$victim:80" -h "$work/www"
+behind victim lawful.iperf iperf3 --server --port 5201 --interval 1 --format m --forceflush
+behind victim attacker.iperf iperf3 --server --port 5202 --interval 1 --format m --forceflush
+sleep 0.5
+behind lawful lawful.send iperf3 --client "$victim" --port 5201 --udp --bitrate "${lawful_mbit}M" --length 1200 --time 600
+behind attacker attacker.send iperf3 --client "$victim" --port 5202 --udp --bitrate "${attack_mbit}M" --length 1200 --time 600
+
+say "Before"
+head_line
+watch 6
+claim "the lawful sender reaches the victim: curl gets the page" web lawful 3
+claim "and so does the attacker" web attacker 3
+claim "the attacker's flood arrives: $(rate attacker.iperf) of $attack_mbit Mbit/s" between "$(rate attacker.iperf)" $((attack_mbit / 2)) $((attack_mbit * 2))
+
+say "The victim writes a program, proves it harmless, and uploads it through the data path"
+typed victim "vinet firewall --block $attacker --lifetime ${lifetime_s}s --router $router"
+at victim "$vinet" firewall --block "$attacker" --lifetime "${lifetime_s}s" --emit 2>/dev/null | sed 's/^/        /'
+uploaded=$SECONDS
+if at victim "$vinet" firewall --block "$attacker" --lifetime "${lifetime_s}s" --router "$router" "${as_victim[@]}" >"$work/receipt" 2>&1; then
+  sed 's/^/        /' "$work/receipt"
+else
+  sed 's/^/        /' "$work/receipt"
+  stop "the router did not take the program"
+fi
+
+say "After"
+head_line
+watch 7
+l=$(rate lawful.iperf) a=$(rate attacker.iperf)
+claim "the attacker's flood has stopped: $a Mbit/s" between "$a" 0 0
+claim "the lawful sender's traffic goes on: $l of $lawful_mbit Mbit/s" between "$l" $((lawful_mbit * 8 / 10)) $((lawful_mbit * 2))
+claim "the lawful sender still gets the page" web lawful 3
+claim "the attacker does not" no web attacker 2
+claim "of five pings of the lawful sender, five are answered" [ "$(pings lawful)" = 5 ]
+claim "of five pings of the attacker, none" [ "$(pings attacker)" = 0 ]
+d=$(discarded)
+claim "the router itself counts what the program discarded: $d packets" [ "${d:-0}" -gt 1000 ]
+typed victim "vinet list --router $router"
+at victim "$vinet" list --router "$router" "${as_victim[@]}" 2>&1 | sed 's/^/        /'
+
+say "The attacker may not do the same to the victim's friends: a program acts on its owner's traffic only"
+cat >"$work/foul.vnp" <<'VNP'
+LIFETIME = 1 hr
+FromLawful = GROUP_BY_SOURCE(AllPackets,203.0.113.2);
+DISCARD(FromLawful);
+VNP
+typed attacker "vinet upload foul.vnp --router 198.51.100.1:7400      # discards what anybody gets from $lawful"
+# Exit status 1 is the lawful no; anything else would be a failure of another kind.
+foul() { at attacker "$vinet" upload "$work/foul.vnp" --router 198.51.100.1:7400 "${as_attacker[@]}" >"$work/foul" 2>&1; [ $? = 1 ]; }
+claim "the router does not take it" foul
+sed 's/^/        /' "$work/foul"
+
+say "The lifetime of ${lifetime_s} s ends by itself"
+head_line
+while [ $((SECONDS - uploaded)) -le "$lifetime_s" ]; do watch 1; done
+watch 4
+a=$(rate attacker.iperf)
+claim "the attacker's traffic is back: $a Mbit/s" between "$a" $((attack_mbit / 2)) $((attack_mbit * 2))
+claim "and gets the page again" web attacker 3
+note "$("$vinetd" ctl --socket "$work/demo.sock" counters | json difference >"$work/difference"; printf 'every packet is accounted for: received less sent, dropped and kept is %s' "$(cat "$work/difference")")"
+claim "the router's counters balance" [ "$(cat "$work/difference")" = 0 ]
+
+say "Ending the router"
+at_end=$daemon
+kill -TERM "$at_end"
+for i in $(seq 80); do kill -0 "$at_end" 2>/dev/null || break; sleep 0.1; done
+wait "$at_end"; status=$?
+daemon=
+claim "vinetd ended cleanly on SIGTERM" [ "$status" = 0 ]
+
+echo
+if [ "$failures" = 0 ]; then say "${green}All of it happened${plain}, in $((SECONDS - began)) s. What to type next is in the README."
+else say "${red}$failures of the claims did not hold${plain}"; exit 1; fi
