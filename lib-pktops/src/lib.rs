@@ -19,6 +19,8 @@ pub mod group_by_source;
 pub mod lower;
 pub mod parse;
 pub mod reference;
+#[cfg(test)]
+mod samples;
 pub mod stream;
 mod tree;
 

@@ -86,6 +86,13 @@ enum Way {
     Tree { tree: Tree, words: WordMask },
 }
 
+impl Way {
+    fn tree(tree: Tree, program: &Program) -> Way {
+        let words = (0..program.words().len()).fold(0, |mask, word| mask | 1 << word);
+        Way::Tree { tree, words }
+    }
+}
+
 /// A decision for each pair of a source class and a destination class.
 #[derive(Clone, Debug)]
 struct Classes {
@@ -131,13 +138,19 @@ impl Plan {
         let owned = owner.owned();
         let way = match Classes::new(&tree, owned) {
             Ok(classes) => Way::Classes(classes),
-            Err(TooLarge) => {
-                let words = program.words().len() as u32;
-                let words = if words == 0 { 0 } else { WordMask::MAX >> (WordMask::BITS - words.min(64)) };
-                Way::Tree { tree, words }
-            }
+            Err(TooLarge) => Way::tree(tree, program),
         };
         Ok(Plan { owned, way })
+    }
+    /// The plan that runs the program as its tree, however small it is.
+    #[cfg(test)]
+    pub(crate) fn of_tree(program: &Program, owner: &Principal) -> Result<Plan, Unset> {
+        let way = Way::tree(Tree::new(program, owner)?, program);
+        Ok(Plan { owned: owner.owned(), way })
+    }
+    #[cfg(test)]
+    pub(crate) fn is_tree(&self) -> bool {
+        matches!(self.way, Way::Tree { .. })
     }
     /// What is left to ask about the packet of `headers`. Packets to others than the owner are let go: the theorem
     /// says that the program does nothing to them.
