@@ -65,12 +65,13 @@ impl Config {
         let mut text = format!(
             "[router]\nname = \"lab\"\nidentity = \"router.key\"\nauthority = \"authority.pub\"\n\
              policies = [\"{0}/end-user.toml\", \"{0}/edge-router.toml\"]\nverify = \"{1}\"\nrun_dir = \"{2}\"\n\n\
-             [eal]\nmemory = \"auto\"\nmemory_mb = 256\n\n[workers]\ncores = [1]\nidle = \"backoff\"\n\n\
-             [control]\ncore = 0\nlisten = [{3}]\n\n",
+             [eal]\nmemory = \"auto\"\nmemory_mb = 256\n\n[workers]\ncores = [{4}]\nidle = \"backoff\"\n\n\
+             [control]\nlisten = [{3}]\n\n",
             policies.display(),
             self.verify,
             dir.display(),
             listen.join(", "),
+            cores() - 1,
         );
         for (i, network) in NETWORKS.iter().enumerate() {
             let name = ["lawful", "attacker", "uplink"][i];
@@ -193,6 +194,11 @@ pub fn check(config: &Path) -> Finished {
     let mut command = std::process::Command::new(binary("vinetd"));
     command.arg("--config").arg(config).arg("--check");
     run(command, Duration::from_secs(10))
+}
+
+/// How many cores this machine has; the worker takes the last one.
+fn cores() -> usize {
+    std::thread::available_parallelism().map_or(1, usize::from)
 }
 
 /// The address of `address/length`.

@@ -83,7 +83,7 @@ fn an_unusable_configuration_is_refused_in_words() {
     for (from, to, words) in [
         ("idle = \"backoff\"", "idel = \"backoff\"", &["router.toml", "idel", "idle"][..]),
         ("idle = \"backoff\"", "idle = \"sometimes\"", &["router.toml", "sometimes", "backoff"]),
-        ("cores = [1]", "cores = [1, 1]", &["router.toml", "core"]),
+        ("cores = [", "cores = [0, 0, ", &["router.toml", "core"]),
         ("mtu = 1500", "mtu = 15", &["router.toml", "mtu"]),
         ("203.0.113.1/24", "203.0.113.1/240", &["router.toml", "203.0.113.1/240"]),
         ("[workers]", "[workers", &["router.toml"]),
