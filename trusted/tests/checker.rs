@@ -86,7 +86,10 @@ fn client_cannot_discard_anothers_packets() {
 
 #[test]
 fn a_slot_that_a_loop_changes_is_known_by_nothing() {
-    // In the second turn slot 1 holds what the first turn left: packets from anywhere to anyone.
+    // In the second turn slot 1 holds what the first turn left: packets from anywhere to anyone. The policy lets anyone
+    // group, so that nothing but the discard is at stake.
+    let mut policy = policy(PrincipalKind::EndUser, Formula::Owns(Field::Dst));
+    policy.group = Formula::True;
     let creeping = program(
         &[],
         vec![
@@ -100,7 +103,27 @@ fn a_slot_that_a_loop_changes_is_known_by_nothing() {
             },
         ],
     );
-    assert!(prove(&creeping, &me(), &end_user()).is_err());
+    let error = prove(&creeping, &me(), &policy).expect_err("unlawful");
+    assert_eq!(error.instr(), Some(3), "the discard is the offence: {error}");
+}
+
+#[test]
+fn where_two_branches_meet_both_count() {
+    let mut policy = policy(PrincipalKind::EndUser, Formula::Owns(Field::Dst));
+    policy.group = Formula::True;
+    policy.scan = Formula::True;
+    let meeting = |then: vinet_trusted::program::AddrExpr, otherwise: vinet_trusted::program::AddrExpr| {
+        let branches = Instr::If {
+            cond: contains(0, 0),
+            then: vec![select(1, 0, Field::Dst, then)],
+            otherwise: vec![select(1, 0, Field::Dst, otherwise)],
+        };
+        program(&["x"], vec![branches, Instr::Discard { arg: 1 }])
+    };
+    let policy = Arc::new(policy);
+    proven(&meeting(this_ip(), ME.into()), me(), &policy).expect("lawful on both ways");
+    assert!(prove(&meeting(this_ip(), OTHER.into()), &me(), &policy).is_err());
+    assert!(prove(&meeting(OTHER.into(), this_ip()), &me(), &policy).is_err());
 }
 
 #[test]
