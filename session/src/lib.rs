@@ -18,6 +18,8 @@ mod digest;
 mod frame;
 mod hex;
 mod signed;
+#[cfg(test)]
+mod testing;
 mod text;
 
 pub mod ends;
