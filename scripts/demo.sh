@@ -261,6 +261,19 @@ watch 4
 a=$(rate attacker.iperf)
 claim "the attacker's traffic is back: $a Mbit/s" between "$a" $((attack_mbit / 2)) $((attack_mbit * 2))
 claim "and gets the page again" web attacker 3
+
+say "The paper's other program: a spam filter, which looks for words in what the victim receives"
+typed victim "vinet spam --word cheap --word pills --lifetime 1m --router $router"
+at victim "$vinet" spam --word cheap --word pills --lifetime 1m --router "$router" "${as_victim[@]}" >"$work/receipt" 2>&1 ||
+  { sed 's/^/        /' "$work/receipt"; stop "the router did not take the program"; }
+sed 's/^/        /' "$work/receipt"
+says() { [ "$(at "$1" curl -s -o /dev/null -w '%{http_code}' --max-time 2 --user-agent "$2" "http://$victim/")" = 200 ]; }
+typed attacker "curl --user-agent 'cheap pills' http://$victim/"
+claim "a request with both words does not get through" no says attacker "cheap pills"
+typed attacker "curl --user-agent 'cheap books' http://$victim/"
+claim "a request with one of them does" says attacker "cheap books"
+
+say "Nothing is lost from view"
 note "$("$vinetd" ctl --socket "$work/demo.sock" counters | json difference >"$work/difference"; printf 'every packet is accounted for: received less sent, dropped and kept is %s' "$(cat "$work/difference")")"
 claim "the router's counters balance" [ "$(cat "$work/difference")" = 0 ]
 
