@@ -101,7 +101,8 @@ impl Rtnl {
     pub fn open() -> Result<Rtnl, NetlinkError> {
         let socket = open_socket(NETLINK_ROUTE)?;
         let wait = TimeVal::milliseconds(ANSWER_WAIT_MAX.as_millis() as i64);
-        setsockopt(&socket, sockopt::ReceiveTimeout, &wait).map_err(|source| socket_error("set its timeout")(source.into()))?;
+        setsockopt(&socket, sockopt::ReceiveTimeout, &wait)
+            .map_err(|source| socket_error("set its timeout")(source.into()))?;
         Ok(Rtnl { socket, sequence: 0, datagram: Vec::with_capacity(DATAGRAM_LEN_MAX) })
     }
 
@@ -150,7 +151,8 @@ impl Rtnl {
             self.socket.recv(&mut self.datagram, 0).map_err(socket_error("wait for an answer"))?;
             for part in Parts(&self.datagram) {
                 let part = part.map_err(garbled)?;
-                let answer = NetlinkMessage::<RouteNetlinkMessage>::deserialize(part).map_err(|e| garbled(e.to_string()))?;
+                let answer =
+                    NetlinkMessage::<RouteNetlinkMessage>::deserialize(part).map_err(|e| garbled(e.to_string()))?;
                 // The rest of the answer to an earlier request that was given up is not for this one.
                 if answer.header.sequence_number != sequence {
                     continue;

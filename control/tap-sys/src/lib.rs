@@ -20,8 +20,11 @@ pub const NAME_LEN_MAX: usize = libc::IFNAMSIZ - 1;
 /// `EINVAL` where a device of another kind has the name or the name is no interface name, `EBUSY` where another process
 /// holds the device, `EPERM` without CAP_NET_ADMIN, and what opening `/dev/net/tun` gives.
 pub fn open_tap(name: &str) -> io::Result<File> {
-    let file =
-        OpenOptions::new().read(true).write(true).custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC).open("/dev/net/tun")?;
+    let file = OpenOptions::new()
+        .read(true)
+        .write(true)
+        .custom_flags(libc::O_NONBLOCK | libc::O_CLOEXEC)
+        .open("/dev/net/tun")?;
     let mut request = interface_request(name)?;
     request.ifr_ifru.ifru_flags = (libc::IFF_TAP | libc::IFF_NO_PI) as libc::c_short;
     // SAFETY: the descriptor is open for the whole call, and TUNSETIFF reads and writes exactly one `ifreq`, which
