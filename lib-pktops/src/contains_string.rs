@@ -34,6 +34,11 @@ impl Words {
     pub const fn longest(&self) -> usize {
         self.longest
     }
+    /// All of the words.
+    #[must_use]
+    pub fn all(&self) -> WordMask {
+        (0..self.finders.len()).fold(0, |mask, word| mask | 1 << word)
+    }
     /// Which of the words in `wanted` are in `bytes`.
     #[must_use]
     #[inline]

@@ -2,7 +2,7 @@
 //!
 //! [`headers`] is what a router must know before it may forward: RFC 1812 section 5.2.2 for IPv4, RFC 8200 for IPv6,
 //! behind zero to two VLAN tags. Holding [`Headers`] proves that the frame it was read from holds the whole IP packet
-//! that it declares, `l3_offset .. l3_offset + l3_len`, and that an IPv4 header sums up. It holds offsets and
+//! that it declares, `l3_offset .. l3_offset + l3_len` (or held it, see [`headers_snapped`]), and that an IPv4 header sums up. It holds offsets and
 //! addresses, no reference, so it can lie next to a buffer. [`transport`] looks behind the IP header and is called
 //! only where someone wants ports or payload.
 //!
@@ -61,12 +61,6 @@ pub mod protocol {
     pub const ICMPV6: u8 = 58;
     /// IPv6 destination options.
     pub const DESTINATION_OPTIONS: u8 = 60;
-    /// IPv6 mobility header.
-    pub const MOBILITY: u8 = 135;
-    /// Host identity protocol.
-    pub const HIP: u8 = 139;
-    /// Shim6.
-    pub const SHIM6: u8 = 140;
 }
 
 /// One of the two families.
@@ -395,6 +389,17 @@ pub(crate) fn array<const N: usize>(frame: &[u8], offset: usize) -> Option<&[u8;
 /// [`NotForwardable::NotIp`] for other protocols; [`NotForwardable::Malformed`] with the first cause found.
 #[inline]
 pub fn headers(frame: &[u8]) -> Result<Headers, NotForwardable> {
+    headers_snapped(frame, frame.len())
+}
+
+/// [`headers`] for a capture that kept only the first bytes of a frame, which had `wire_len` bytes on the wire: the
+/// lengths are held against those, and the payload that [`transport`] finds ends where the capture does.
+///
+/// # Errors
+/// As for [`headers`]. A capture that ends inside the headers is as bad as a frame that does.
+#[inline]
+pub fn headers_snapped(frame: &[u8], wire_len: usize) -> Result<Headers, NotForwardable> {
+    let wire_len = wire_len.max(frame.len());
     let ethernet: &[u8; ETHERNET_LEN] = frame.first_chunk().ok_or(Malformed::EthernetTruncated)?;
     let link_cast = match ethernet {
         [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, ..] => Cast::Broadcast,
@@ -416,14 +421,20 @@ pub fn headers(frame: &[u8]) -> Result<Headers, NotForwardable> {
         l3_offset += VLAN_TAG_LEN;
     }
     match ethertype {
-        ETHERTYPE_IPV4 => ipv4(frame, l3_offset, vlan, link_cast),
-        ETHERTYPE_IPV6 => ipv6(frame, l3_offset, vlan, link_cast),
+        ETHERTYPE_IPV4 => ipv4(frame, wire_len, l3_offset, vlan, link_cast),
+        ETHERTYPE_IPV6 => ipv6(frame, wire_len, l3_offset, vlan, link_cast),
         _ => Err(NotForwardable::NotIp { ethertype, l3_offset: l3_offset as u16, vlan, link_cast }),
     }
 }
 
 #[inline]
-fn ipv4(frame: &[u8], l3_offset: usize, vlan: VlanTags, link_cast: Cast) -> Result<Headers, NotForwardable> {
+fn ipv4(
+    frame: &[u8],
+    wire_len: usize,
+    l3_offset: usize,
+    vlan: VlanTags,
+    link_cast: Cast,
+) -> Result<Headers, NotForwardable> {
     let packet = &frame[l3_offset..];
     let h: &[u8; IPV4_LEN] = packet.first_chunk().ok_or(Malformed::Ipv4Truncated)?;
     if h[0] >> 4 != 4 {
@@ -437,10 +448,14 @@ fn ipv4(frame: &[u8], l3_offset: usize, vlan: VlanTags, link_cast: Cast) -> Resu
     if usize::from(total_len) < header_len {
         return Err(Malformed::Ipv4BadTotalLen.into());
     }
-    if usize::from(total_len) > packet.len() {
+    if usize::from(total_len) > wire_len - l3_offset {
         return Err(Malformed::Ipv4TotalLenAboveFrame.into());
     }
-    let sum = if header_len == IPV4_LEN { checksum::of_ipv4_header(h) } else { checksum::of(&packet[..header_len]) };
+    let sum = if header_len == IPV4_LEN {
+        checksum::of_ipv4_header(h)
+    } else {
+        checksum::of(packet.get(..header_len).ok_or(Malformed::Ipv4Truncated)?)
+    };
     if sum != 0 {
         return Err(Malformed::Ipv4BadChecksum.into());
     }
@@ -470,7 +485,13 @@ fn ipv4(frame: &[u8], l3_offset: usize, vlan: VlanTags, link_cast: Cast) -> Resu
 }
 
 #[inline]
-fn ipv6(frame: &[u8], l3_offset: usize, vlan: VlanTags, link_cast: Cast) -> Result<Headers, NotForwardable> {
+fn ipv6(
+    frame: &[u8],
+    wire_len: usize,
+    l3_offset: usize,
+    vlan: VlanTags,
+    link_cast: Cast,
+) -> Result<Headers, NotForwardable> {
     let packet = &frame[l3_offset..];
     let h: &[u8; IPV6_LEN] = packet.first_chunk().ok_or(Malformed::Ipv6Truncated)?;
     if h[0] >> 4 != 6 {
@@ -482,7 +503,7 @@ fn ipv6(frame: &[u8], l3_offset: usize, vlan: VlanTags, link_cast: Cast) -> Resu
         return Err(Malformed::Ipv6Jumbogram.into());
     }
     let l3_len = u16::try_from(IPV6_LEN + payload_len).map_err(|_| Malformed::Ipv6TooLong)?;
-    if usize::from(l3_len) > packet.len() {
+    if usize::from(l3_len) > wire_len - l3_offset {
         return Err(Malformed::Ipv6PayloadLenAboveFrame.into());
     }
     let mut src = [0; 16];
@@ -507,13 +528,13 @@ fn ipv6(frame: &[u8], l3_offset: usize, vlan: VlanTags, link_cast: Cast) -> Resu
         link_cast,
     };
     if is_extension(next) {
-        walk_extensions(&packet[..usize::from(l3_len)], &mut headers);
+        walk_extensions(&packet[..packet.len().min(usize::from(l3_len))], &mut headers);
     }
     Ok(headers)
 }
 
-/// Whether `next` is an IPv6 extension header whose length can be read (the registry of RFC 7045, without ESP, which
-/// hides what is behind it).
+/// Whether `next` is an IPv6 extension header that hosts walk (RFC 8200 section 4.1), without ESP, which hides what is
+/// behind it. Behind the others of RFC 7045 (mobility, HIP, Shim6) no host looks for a transport header.
 const fn is_extension(next: u8) -> bool {
     matches!(
         next,
@@ -522,9 +543,6 @@ const fn is_extension(next: u8) -> bool {
             | protocol::FRAGMENT
             | protocol::AUTHENTICATION
             | protocol::DESTINATION_OPTIONS
-            | protocol::MOBILITY
-            | protocol::HIP
-            | protocol::SHIM6
     )
 }
 
@@ -550,7 +568,9 @@ fn walk_extensions(packet: &[u8], headers: &mut Headers) {
             protocol::AUTHENTICATION => (usize::from(extension[1]) + 2) * 4,
             _ => (usize::from(extension[1]) + 1) * 8,
         };
-        if len < 8 || packet.len() - offset < len {
+        // An authentication header has a sequence number behind its first eight bytes (RFC 4302 section 2).
+        let too_short = headers.protocol == protocol::AUTHENTICATION && len < 12;
+        if too_short || packet.len() - offset < len {
             headers.irregular = Some(Irregular::ExtensionTruncated);
             break;
         }
@@ -577,3 +597,6 @@ fn walk_extensions(packet: &[u8], headers: &mut Headers) {
     }
     headers.l4_offset = headers.l3_offset + offset as u16;
 }
+
+#[cfg(test)]
+mod tests;

@@ -179,7 +179,7 @@ fn accepted_programs_run_as_the_reference_says_whoever_the_packets_are_for() {
         }
     }
     println!("{accepted_count} programs accepted, {verdicts} of them verdicts, {discards} packets discarded");
-    assert!(accepted_count > 100 && verdicts > 50 && verdicts < accepted_count - 50 && discards > 100);
+    assert!(accepted_count > 100 && verdicts > 50 && verdicts < accepted_count - 20 && discards > 100);
 }
 
 #[test]
