@@ -15,7 +15,7 @@ pub mod source_map;
 mod token;
 
 pub use error::{Cause, Diagnostic, Errors};
-pub use parameter::setting;
+pub use parameter::{setting, word};
 pub use source_map::{Place, SourceMap};
 pub use token::quoted;
 

@@ -3,4 +3,9 @@
 #![forbid(unsafe_code)]
 
 pub mod disasm;
+pub mod file;
 pub mod lang;
+pub mod link;
+pub mod pcap;
+pub mod replay;
+pub mod template;

@@ -203,6 +203,8 @@ impl fmt::Display for Cause {
     }
 }
 
+impl std::error::Error for Cause {}
+
 impl Cause {
     /// What to do about it, where there is something to say.
     #[must_use]

@@ -7,6 +7,7 @@ use super::{ast::AddrTerm, error::Diagnostic};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use vinet_trusted::addr::Prefix;
+use vinet_trusted::program::WORD_LEN_MAX;
 
 /// What a parameter was first used as.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -89,14 +90,13 @@ impl<'a> Parameters<'a> {
     pub(crate) fn word(&mut self, name: &str, span: &Span) -> Result<Option<Vec<u8>>, Located> {
         self.used_as(name, Kind::Word, span)?;
         let value = self.values.get(name).copied().unwrap_or_default();
-        let Some(body) = value.strip_prefix('"') else { return Ok(Some(value.as_bytes().to_vec())) };
-        let (span, cause) = match string(body, 1) {
-            Ok((bytes, len)) if len + 2 == value.len() => return Ok(Some(bytes)),
-            Ok((_, len)) => (len + 2..value.len(), Cause::SetValueRest),
-            Err(Located { span, cause, .. }) => (span, cause),
-        };
-        self.broken(name, value, span, cause);
-        Ok(None)
+        match literal(value) {
+            Ok(bytes) => Ok(Some(bytes)),
+            Err(Located { span, cause, .. }) => {
+                self.broken(name, value, span, cause);
+                Ok(None)
+            }
+        }
     }
 
     fn broken(&mut self, name: &str, value: &str, span: Span, cause: Cause) {
@@ -132,6 +132,28 @@ impl<'a> Parameters<'a> {
             errors.push(in_setting(name, value, 0..name.len(), cause));
         }
         errors
+    }
+}
+
+/// A string as a command line gives it: the text itself, or a literal in double quotes with escapes.
+fn literal(value: &str) -> Result<Vec<u8>, Located> {
+    let Some(body) = value.strip_prefix('"') else { return Ok(value.as_bytes().to_vec()) };
+    match string(body, 1)? {
+        (bytes, len) if len + 2 == value.len() => Ok(bytes),
+        (_, len) => Err(Located::new(len + 2..value.len(), Cause::SetValueRest)),
+    }
+}
+
+/// A word as a command line gives it: the text itself, or a literal in double quotes with escapes.
+///
+/// # Errors
+/// What is wrong with it.
+pub fn word(text: &str) -> Result<Vec<u8>, Cause> {
+    let bytes = literal(text).map_err(|located| located.cause)?;
+    match bytes.len() {
+        0 => Err(Cause::EmptyWord),
+        len if len > WORD_LEN_MAX => Err(Cause::WordTooLong { len }),
+        _ => Ok(bytes),
     }
 }
 

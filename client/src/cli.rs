@@ -1,0 +1,442 @@
+//! The command line: what can be asked, and how answers are given.
+//!
+//! Exit status: 0 yes or done; 1 a lawful no (rejected, not proven, not found), with the reason on stderr; 2 unusable
+//! arguments or files, or no way to the router. With `--json`, stdout holds one JSON object, or one a line.
+
+mod answer;
+mod authority;
+mod local;
+mod network;
+
+use answer::{Failure, Outcome};
+use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
+use std::path::PathBuf;
+use std::process::ExitCode;
+use vinet_client::lang;
+use vinet_session::identity::parse_principal;
+use vinet_trusted::addr::{Addr, Prefix, Principal};
+use vinet_trusted::policy::PrincipalKind;
+
+/// Programs for edge routers: compile, prove, check, replay over a capture, upload.
+#[derive(Parser)]
+#[command(name = "vinet", version, propagate_version = true, disable_help_subcommand = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// Compile a source text to a program, with a source map beside it
+    Compile(Compile),
+    /// Print a program as a listing that compiles to the same bytes
+    Disasm(Disasm),
+    /// Prove that a program keeps to a policy
+    Prove(Prove),
+    /// Check a program with its proof, as a router does
+    Check(Check),
+    /// Run a program over the packets of a capture
+    Replay(Replay),
+    /// Block senders at a router: write, compile, prove and upload a firewall
+    Firewall(Firewall),
+    /// Drop what contains words at a router: write, compile, prove and upload a spam filter
+    Spam(Spam),
+    /// Upload a program to a router
+    Upload(Upload),
+    /// List one's own programs at a router
+    List(Router),
+    /// Show one program at a router, with its counters
+    Show(Instance),
+    /// End a program at a router before its time
+    Withdraw(Instance),
+    /// Fetch a router's signed policy
+    Policy(Policy),
+    /// Keep a testbed's authority: make it, and issue identities
+    Ca {
+        #[command(subcommand)]
+        command: Ca,
+    },
+    /// Print the completions for a shell
+    Completions {
+        /// Which shell
+        shell: clap_complete::Shell,
+    },
+    /// Write the manual pages to a folder
+    Man {
+        /// Where to
+        dir: PathBuf,
+    },
+}
+
+/// A value for a parameter of the program.
+#[derive(Args)]
+struct Settings {
+    /// Give the parameter NAME of the program a VALUE: an address, a prefix, a set in braces, or a string
+    #[arg(long = "set", value_name = "NAME=VALUE", value_parser = lang::setting)]
+    settings: Vec<(String, String)>,
+}
+
+#[derive(Args)]
+struct As {
+    /// The owner: an address (an end user), or an address with its prefix length (an edge router)
+    #[arg(long = "as", value_name = "PRINCIPAL", value_parser = parse_principal)]
+    principal: Principal,
+}
+
+#[derive(Args)]
+struct Json {
+    /// Print one JSON object
+    #[arg(long)]
+    json: bool,
+}
+
+#[derive(Args)]
+struct Compile {
+    /// The source text
+    source: PathBuf,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    owner: As,
+    /// Where the program goes; its source map goes beside it, with `.map` added
+    #[arg(short, long, value_name = "P.vnb")]
+    output: PathBuf,
+    #[command(flatten)]
+    json: Json,
+}
+
+#[derive(Args)]
+struct Disasm {
+    /// The program
+    program: PathBuf,
+}
+
+#[derive(Args)]
+struct Prove {
+    /// The program
+    program: PathBuf,
+    /// The policy to prove it for
+    #[arg(long, value_name = "POLICY.toml")]
+    policy: PathBuf,
+    #[command(flatten)]
+    owner: As,
+    /// Where the proof goes
+    #[arg(short, long, value_name = "P.proof")]
+    output: PathBuf,
+    #[command(flatten)]
+    json: Json,
+}
+
+/// Who makes the proof.
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Mode {
+    /// The client
+    Proof,
+    /// The router, by analysing the program itself
+    Static,
+}
+
+impl Mode {
+    const fn text(self) -> &'static str {
+        match self {
+            Mode::Proof => "proof",
+            Mode::Static => "static",
+        }
+    }
+}
+
+#[derive(Args)]
+struct Check {
+    /// The program
+    program: PathBuf,
+    /// The proof
+    proof: Option<PathBuf>,
+    /// The policy to check it against
+    #[arg(long, value_name = "POLICY.toml")]
+    policy: PathBuf,
+    #[command(flatten)]
+    owner: As,
+    /// Check the given proof, or analyse the program and check what comes out
+    #[arg(long, value_enum, default_value = "proof")]
+    mode: Mode,
+    #[command(flatten)]
+    json: Json,
+}
+
+#[derive(Args)]
+struct Replay {
+    /// A source text or a program
+    program: PathBuf,
+    #[command(flatten)]
+    settings: Settings,
+    #[command(flatten)]
+    owner: As,
+    /// The capture to run over: pcap or pcapng, of Ethernet
+    #[arg(long = "in", value_name = "IN.pcap")]
+    input: PathBuf,
+    /// Where the packets go that are forwarded
+    #[arg(long = "out", value_name = "OUT.pcap")]
+    output: PathBuf,
+    /// Run the reference interpreter: slow, obvious, and without need of a proof
+    #[arg(long, conflicts_with = "policy")]
+    reference: bool,
+    /// The size of a burst; it changes no outcome of a program that has no window
+    #[arg(long, value_name = "N", default_value = "32", value_parser = clap::value_parser!(u32).range(1..=65536))]
+    window: u32,
+    /// The policy to prove the program for, instead of one without ceilings
+    #[arg(long, value_name = "POLICY.toml")]
+    policy: Option<PathBuf>,
+    #[command(flatten)]
+    json: Json,
+}
+
+/// How to reach a router, and as whom.
+#[derive(Args)]
+struct Reach {
+    /// One's own identity; else $VINET_IDENTITY, else ~/.config/vinet/identity.key
+    #[arg(long, value_name = "FILE", env = "VINET_IDENTITY", hide_env = true)]
+    identity: Option<PathBuf>,
+    /// The authority that certifies routers; else $VINET_AUTHORITY, else ~/.config/vinet/authority.pub
+    #[arg(long, value_name = "FILE", env = "VINET_AUTHORITY", hide_env = true)]
+    authority: Option<PathBuf>,
+    /// Talk only to the router that the authority has certified under this name
+    #[arg(long, value_name = "NAME")]
+    router_name: Option<String>,
+    /// Give up when everything together takes longer
+    #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = clap::value_parser!(u32).range(1..=3600))]
+    timeout: u32,
+    /// Tell every step
+    #[arg(short, long)]
+    verbose: bool,
+}
+
+#[derive(Args)]
+struct Router {
+    /// The router's control port
+    #[arg(long, value_name = "HOST:PORT")]
+    router: String,
+    #[command(flatten)]
+    reach: Reach,
+    #[command(flatten)]
+    json: Json,
+}
+
+/// What all programs have that are written for the user.
+#[derive(Args)]
+struct Template {
+    /// How long it runs: 90s, 2m, 12h, 2d, 1w
+    #[arg(long, value_name = "TIME", value_parser = lang::lifetime::parse)]
+    lifetime: u32,
+    /// Print the source text, for editing, and do nothing else
+    #[arg(long, conflicts_with = "dry_run")]
+    emit: bool,
+    /// With --emit: the owner to write it for, where that is not the identity's
+    #[arg(long = "as", value_name = "PRINCIPAL", value_parser = parse_principal, requires = "emit")]
+    principal: Option<Principal>,
+    /// Do everything but the upload, and tell what it would cost
+    #[arg(long)]
+    dry_run: bool,
+    /// The router's control port
+    #[arg(long, value_name = "HOST:PORT", required_unless_present = "emit")]
+    router: Option<String>,
+    /// The packets a second to be admitted for; else the policy's default
+    #[arg(long, value_name = "PPS", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+    #[command(flatten)]
+    reach: Reach,
+    #[command(flatten)]
+    json: Json,
+}
+
+#[derive(Args)]
+struct Firewall {
+    /// A sender to block: an address or a prefix; may be given more than once
+    #[arg(long = "block", value_name = "ADDR|PREFIX", required = true, value_parser = lang::prefix)]
+    blocked: Vec<Prefix>,
+    #[command(flatten)]
+    template: Template,
+}
+
+#[derive(Args)]
+struct Spam {
+    /// A word to look for; given more than once, all of them have to occur. In double quotes, with the escapes of
+    /// the language
+    #[arg(long = "word", value_name = "WORD", required = true, value_parser = word)]
+    words: Vec<Word>,
+    #[command(flatten)]
+    template: Template,
+}
+
+/// The bytes of a word; a type of its own, so that clap does not take it for a list of values.
+#[derive(Clone)]
+struct Word(Vec<u8>);
+
+fn word(text: &str) -> Result<Word, lang::Cause> {
+    lang::word(text).map(Word)
+}
+
+#[derive(Args)]
+struct Upload {
+    /// A source text or a program
+    program: PathBuf,
+    /// Its proof; without it, the program is proven here
+    #[arg(conflicts_with = "mode")]
+    proof: Option<PathBuf>,
+    #[command(flatten)]
+    settings: Settings,
+    /// Who makes the proof
+    #[arg(long, value_enum)]
+    mode: Option<Mode>,
+    /// Do everything but the upload, and tell what it would cost
+    #[arg(long)]
+    dry_run: bool,
+    /// The packets a second to be admitted for; else the policy's default
+    #[arg(long, value_name = "PPS", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+    #[command(flatten)]
+    router: Router,
+}
+
+#[derive(Args)]
+struct Instance {
+    /// The program's number at its router, from the receipt
+    instance: u64,
+    #[command(flatten)]
+    router: Router,
+}
+
+/// The kind of principals that a policy is for.
+#[derive(Clone, Copy, ValueEnum)]
+enum Kind {
+    /// Owners of one address
+    EndUser,
+    /// Owners of a prefix
+    EdgeRouter,
+}
+
+impl From<Kind> for PrincipalKind {
+    fn from(kind: Kind) -> Self {
+        match kind {
+            Kind::EndUser => PrincipalKind::EndUser,
+            Kind::EdgeRouter => PrincipalKind::EdgeRouter,
+        }
+    }
+}
+
+#[derive(Args)]
+struct Policy {
+    /// For whom; else for one's own kind
+    #[arg(long, value_enum)]
+    kind: Option<Kind>,
+    /// Write it to a file, for `vinet prove` and `vinet check`
+    #[arg(short, long, value_name = "POLICY.toml")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    router: Router,
+}
+
+#[derive(Subcommand)]
+enum Ca {
+    /// Make an authority: DIR/authority.key, to be kept secret, and DIR/authority.pub, for everyone
+    Init {
+        /// Where it goes
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+        /// Its name
+        #[arg(long, default_value = "testbed")]
+        name: String,
+    },
+    /// Issue the identity of an owner: a new key, and the authority's certificate for it
+    Issue {
+        /// The authority's folder
+        #[arg(long, value_name = "DIR")]
+        ca: PathBuf,
+        /// The owner: an address (an end user), or an address with its prefix length (an edge router)
+        #[arg(long, value_name = "PRINCIPAL", value_parser = parse_principal)]
+        principal: Principal,
+        /// How long it is valid
+        #[arg(long, value_name = "TIME", default_value = "30d", value_parser = lang::lifetime::parse)]
+        valid: u32,
+        /// The file to make; it holds the secret key
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+    /// Issue the identity of a router
+    Router {
+        /// The authority's folder
+        #[arg(long, value_name = "DIR")]
+        ca: PathBuf,
+        /// The router's name
+        #[arg(long)]
+        name: String,
+        /// An address of its control port; may be given more than once
+        #[arg(long = "address", value_name = "ADDR", required = true)]
+        addrs: Vec<std::net::IpAddr>,
+        /// How long it is valid
+        #[arg(long, value_name = "TIME", default_value = "365d", value_parser = lang::lifetime::parse)]
+        valid: u32,
+        /// The file to make; it holds the secret key
+        #[arg(long, value_name = "FILE")]
+        out: PathBuf,
+    },
+}
+
+/// Reads the arguments, does what they ask, and tells the outcome.
+pub(crate) fn run() -> ExitCode {
+    let (json, outcome) = dispatch(Cli::parse().command);
+    answer::tell(json, outcome)
+}
+
+/// Does what is asked; the flag says whether answers are JSON.
+fn dispatch(command: Command) -> (bool, Outcome) {
+    match command {
+        Command::Compile(args) => (args.json.json, local::compile(&args)),
+        Command::Disasm(args) => (false, local::disasm(&args)),
+        Command::Prove(args) => (args.json.json, local::prove(&args)),
+        Command::Check(args) => (args.json.json, local::check(&args)),
+        Command::Replay(args) => (args.json.json, local::replay(&args)),
+        Command::Firewall(args) => (args.template.json.json, network::firewall(args)),
+        Command::Spam(args) => (args.template.json.json, network::spam(args)),
+        Command::Upload(args) => (args.router.json.json, network::upload(&args)),
+        Command::List(args) => (args.json.json, network::list(&args)),
+        Command::Show(args) => (args.router.json.json, network::show(&args)),
+        Command::Withdraw(args) => (args.router.json.json, network::withdraw(&args)),
+        Command::Policy(args) => (args.router.json.json, network::policy(&args)),
+        Command::Ca { command } => (false, ca(command)),
+        Command::Completions { shell } => (false, completions(shell)),
+        Command::Man { dir } => (false, man(&dir)),
+    }
+}
+
+fn ca(command: Ca) -> Outcome {
+    match command {
+        Ca::Init { out, name } => authority::init(&out, &name),
+        Ca::Issue { ca, principal, valid, out } => authority::issue(&ca, principal, valid, &out),
+        Ca::Router { ca, name, addrs, valid, out } => {
+            let addrs = addrs.into_iter().map(Addr::from).collect();
+            authority::router(&ca, name, addrs, valid, &out)
+        }
+    }
+}
+
+fn completions(shell: clap_complete::Shell) -> Outcome {
+    let mut text = Vec::new();
+    clap_complete::generate(shell, &mut Cli::command(), "vinet", &mut text);
+    answer::print_bytes(&text)
+}
+
+fn man(dir: &std::path::Path) -> Outcome {
+    let failed = |error: std::io::Error| Failure::Unusable(format!("cannot write to {}: {error}", dir.display()));
+    std::fs::create_dir_all(dir).map_err(failed)?;
+    clap_mangen::generate_to(Cli::command(), dir).map_err(failed)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Cli::command().debug_assert();
+    }
+}

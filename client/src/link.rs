@@ -1,0 +1,221 @@
+//! The way to a router: one session over TCP, with a time limit on every step.
+//!
+//! Holding a [`Link`] proves that the router at the other end showed a certificate of the user's authority, and that
+//! it knows who the user is. A link asks one thing after the other; it has no thread and no retry.
+
+use std::fmt;
+use std::io::{self, Read, Write};
+use std::net::{TcpStream, ToSocketAddrs};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use vinet_session::identity::{Authority, Identity, RouterPeer};
+use vinet_session::message::{Reply, Request};
+use vinet_session::{Client, ClientEvent, Now, SessionError};
+
+/// How long connecting to one address may take.
+pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
+/// How many bytes are read at once.
+const READ_LEN: usize = 16 * 1024;
+
+/// Why there is no answer from a router.
+#[derive(Debug)]
+pub enum LinkError {
+    /// The name of the router has no address.
+    Resolve {
+        /// As it was given.
+        router: String,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// No connection.
+    Connect {
+        /// As it was given.
+        router: String,
+        /// What the operating system said about the last address tried.
+        error: io::Error,
+    },
+    /// The connection broke.
+    Broken {
+        /// What was under way.
+        doing: &'static str,
+        /// What the operating system said.
+        error: io::Error,
+    },
+    /// The router closed the connection.
+    Closed {
+        /// What was under way.
+        doing: &'static str,
+    },
+    /// It took too long.
+    Timeout {
+        /// What was under way.
+        doing: &'static str,
+        /// The limit for everything together.
+        limit: Duration,
+    },
+    /// The session ended.
+    Session(SessionError),
+    /// The router answered something else than it was asked.
+    WrongReply {
+        /// What was asked.
+        doing: &'static str,
+    },
+}
+
+impl fmt::Display for LinkError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            LinkError::Resolve { router, error } => {
+                write!(f, "{router} has no address ({error}); a router is written HOST:PORT")
+            }
+            LinkError::Connect { router, error } => write!(f, "no connection to {router}: {error}"),
+            LinkError::Broken { doing, error } => write!(f, "the connection broke while {doing}: {error}"),
+            LinkError::Closed { doing } => write!(f, "the router closed the connection while {doing}"),
+            LinkError::Timeout { doing, limit } => {
+                write!(f, "no answer within {} s while {doing}", limit.as_secs_f32())
+            }
+            LinkError::Session(error) => write!(f, "the session ended: {error}"),
+            LinkError::WrongReply { doing } => write!(f, "while {doing}, the router answered something else"),
+        }
+    }
+}
+
+impl std::error::Error for LinkError {}
+
+impl From<SessionError> for LinkError {
+    fn from(error: SessionError) -> Self {
+        LinkError::Session(error)
+    }
+}
+
+/// A session with a router.
+pub struct Link {
+    stream: TcpStream,
+    client: Client,
+    router: RouterPeer,
+    clock: Clock,
+}
+
+/// When everything has to be done.
+#[derive(Clone, Copy)]
+struct Clock {
+    origin: Instant,
+    limit: Duration,
+}
+
+impl Clock {
+    fn now(&self) -> Now {
+        Now::read(self.origin)
+    }
+    /// The time that is left; never zero.
+    fn left(&self, doing: &'static str) -> Result<Duration, LinkError> {
+        let left = self.limit.checked_sub(self.origin.elapsed()).filter(|left| !left.is_zero());
+        left.ok_or(LinkError::Timeout { doing, limit: self.limit })
+    }
+}
+
+impl Link {
+    /// Connects to `router` (`HOST:PORT`) as the owner that `identity` names. Everything until the link is dropped has
+    /// to be done within `limit`.
+    ///
+    /// # Errors
+    /// Any [`LinkError`] but `WrongReply`.
+    pub fn open(
+        router: &str,
+        identity: Arc<Identity>,
+        authority: Arc<Authority>,
+        router_name: Option<String>,
+        limit: Duration,
+    ) -> Result<Link, LinkError> {
+        let clock = Clock { origin: Instant::now(), limit };
+        let mut stream = connect(router, &clock)?;
+        let mut client = Client::new(identity, authority, router_name, clock.now())?;
+        let doing = "introducing ourselves to the router";
+        match event(&mut stream, &mut client, &clock, doing)? {
+            ClientEvent::Established(router) => Ok(Link { stream, client, router, clock }),
+            ClientEvent::Reply { .. } => Err(LinkError::WrongReply { doing }),
+        }
+    }
+
+    /// Who is at the other end.
+    #[must_use]
+    pub const fn router(&self) -> &RouterPeer {
+        &self.router
+    }
+
+    /// Sends a request and waits for its answer; `doing` says what it is for, in messages.
+    ///
+    /// # Errors
+    /// Any [`LinkError`] but `Resolve` and `Connect`.
+    pub fn ask(&mut self, request: &Request, doing: &'static str) -> Result<Reply, LinkError> {
+        let asked = self.client.send(request, self.clock.now())?;
+        match event(&mut self.stream, &mut self.client, &self.clock, doing)? {
+            ClientEvent::Reply { id, reply } if id == asked => Ok(reply),
+            _ => Err(LinkError::WrongReply { doing }),
+        }
+    }
+}
+
+fn connect(router: &str, clock: &Clock) -> Result<TcpStream, LinkError> {
+    let addrs = router.to_socket_addrs().map_err(|error| LinkError::Resolve { router: router.to_string(), error })?;
+    let mut last = io::Error::from(io::ErrorKind::AddrNotAvailable);
+    for addr in addrs {
+        let left = clock.left("connecting")?.min(CONNECT_TIME_MAX);
+        match TcpStream::connect_timeout(&addr, left) {
+            Ok(stream) => {
+                // Requests are small and waited for; a delay that only saves segments helps nobody.
+                let quick = stream.set_nodelay(true);
+                return quick.map(|()| stream).map_err(|error| LinkError::Broken { doing: "connecting", error });
+            }
+            Err(error) => last = error,
+        }
+    }
+    Err(LinkError::Connect { router: router.to_string(), error: last })
+}
+
+/// Writes what waits, and reads until something happens.
+fn event(
+    stream: &mut TcpStream,
+    client: &mut Client,
+    clock: &Clock,
+    doing: &'static str,
+) -> Result<ClientEvent, LinkError> {
+    let broken = |error: io::Error| match error.kind() {
+        io::ErrorKind::WouldBlock | io::ErrorKind::TimedOut => LinkError::Timeout { doing, limit: clock.limit },
+        _ => LinkError::Broken { doing, error },
+    };
+    let mut buffer = [0; READ_LEN];
+    loop {
+        while !client.transmit().is_empty() {
+            stream.set_write_timeout(Some(clock.left(doing)?)).map_err(broken)?;
+            let written = match stream.write(client.transmit()) {
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
+                written => written.map_err(broken)?,
+            };
+            client.transmitted(written);
+        }
+        if let Some(event) = client.poll(clock.now())? {
+            return Ok(event);
+        }
+        if !client.transmit().is_empty() {
+            continue;
+        }
+        let room = client.room().min(buffer.len());
+        if room == 0 {
+            // A session that neither has an event, nor writes, nor takes input, will do nothing ever.
+            return Err(LinkError::Closed { doing });
+        }
+        stream.set_read_timeout(Some(clock.left(doing)?)).map_err(broken)?;
+        match stream.read(&mut buffer[..room]) {
+            Ok(0) => {
+                client.end_of_input()?;
+                return Err(LinkError::Closed { doing });
+            }
+            Ok(read) => {
+                client.receive(&buffer[..read]);
+            }
+            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+            Err(error) => return Err(broken(error)),
+        }
+    }
+}

@@ -1,0 +1,43 @@
+//! Programs written for the user: source text, to be compiled like any other and to be edited.
+
+use crate::lang::{lifetime, quoted};
+use std::fmt::Write;
+use vinet_trusted::addr::{Prefix, PrefixSet, Principal};
+
+/// A firewall for all that `owner` owns, against the senders in `blocked`.
+#[must_use]
+pub fn firewall(blocked: &[Prefix], lifetime_s: u32, owner: &Principal) -> String {
+    let set = PrefixSet::new(blocked.to_vec());
+    let senders: Vec<String> = set.prefixes().iter().map(ToString::to_string).collect();
+    let senders = if let [one] = &senders[..] { one.clone() } else { format!("{{{}}}", senders.join(", ")) };
+    let mut text = String::from("# A virtual firewall: drops what these senders send to its owner.\n");
+    head(&mut text, lifetime_s, owner);
+    let _ = writeln!(text, "BadPackets = GROUP_BY_SOURCE(MyPackets, {senders});");
+    text.push_str("DISCARD(BadPackets);\n");
+    text
+}
+
+/// A spam filter for all that `owner` owns: what contains every one of `words` is dropped, whoever sends it.
+#[must_use]
+pub fn spam(words: &[Vec<u8>], lifetime_s: u32, owner: &Principal) -> String {
+    let mut text = String::from("# A virtual spam filter: drops what contains all of these words, whoever sends it.\n");
+    head(&mut text, lifetime_s, owner);
+    text.push_str("SourceIP(i), Packets(i) = GROUP_BY_SOURCE(MyPackets);\nforeach i do\n");
+    for (i, word) in words.iter().enumerate() {
+        let joint = if i == 0 { "if " } else { "and" };
+        let then = if i + 1 == words.len() { " then" } else { "" };
+        let _ = writeln!(text, "  {joint} CONTAINS_STRING(Packets(i), {}){then}", quoted(word));
+    }
+    text.push_str("    DISCARD(Packets(i));\n");
+    text
+}
+
+/// The lines that every template begins with: the lifetime, and the packets to the owner.
+fn head(text: &mut String, lifetime_s: u32, owner: &Principal) {
+    let own = match owner {
+        Principal::EndUser(_) => "THIS_IP",
+        Principal::EdgeRouter(_) => "THIS_SUBNET_IP",
+    };
+    let _ = writeln!(text, "LIFETIME = {}", lifetime::written(lifetime_s));
+    let _ = writeln!(text, "MyPackets = GROUP_BY_DESTINATION(AllPackets, {own});");
+}
