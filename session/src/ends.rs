@@ -249,7 +249,7 @@ impl Core {
             }
             Progress::Refused { transport, error } => {
                 self.state = State::Established(Transport::new(transport));
-                self.part(&error, now);
+                self.part(&error.to_string(), now);
                 Err(error)
             }
         }
@@ -274,8 +274,8 @@ impl Core {
     }
 
     /// A last message that tells the peer why the session ends, where there are keys to tell it in secret.
-    fn part(&mut self, error: &SessionError, now: Now) {
-        let rejection = Rejection::new("session", &error.to_string(), None);
+    fn part(&mut self, why: &str, now: Now) {
+        let rejection = Rejection::new("session", why, None);
         // Where it cannot be told, the connection closes without a word, which is what follows anyway.
         let _ = self.send(&message::encode_reply(SESSION_ID, &Reply::Rejected(rejection)), now);
     }
@@ -473,7 +473,7 @@ impl Server {
                 Err(malformed) => SessionError::BadMessage(malformed.to_string()),
             },
         };
-        self.core.part(&error, now);
+        self.core.part(&error.to_string(), now);
         Err(self.core.fail(error))
     }
 
@@ -493,8 +493,10 @@ impl Server {
 
     /// Ends the session and tells the client why.
     pub fn refuse(&mut self, why: &str, now: Now) {
-        let error = SessionError::Refused(why.to_owned());
-        self.core.part(&error, now);
-        self.core.fail(error);
+        self.core.part(why, now);
+        self.core.fail(SessionError::Refused(why.to_owned()));
     }
 }
+
+#[cfg(test)]
+mod tests;

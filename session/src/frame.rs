@@ -133,3 +133,137 @@ impl Transport {
         Ok(is_whole.then(|| std::mem::take(&mut self.message)))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use snow::Builder;
+
+    /// Two ends with keys agreed, and nothing else.
+    fn pair() -> (Transport, Transport) {
+        let keys = || Builder::new(crate::handshake::NOISE.parse().unwrap()).generate_keypair().unwrap().private;
+        fn build(key: &[u8]) -> Builder<'_> {
+            Builder::new(crate::handshake::NOISE.parse().unwrap()).local_private_key(key).unwrap()
+        }
+        let (a, b) = (keys(), keys());
+        let (mut a, mut b) = (build(&a).build_initiator().unwrap(), build(&b).build_responder().unwrap());
+        let (mut wire, mut plain) = ([0; 200], [0; 200]);
+        for step in 0..3 {
+            let (from, to) = if step % 2 == 0 { (&mut a, &mut b) } else { (&mut b, &mut a) };
+            let len = from.write_message(&[], &mut wire).unwrap();
+            to.read_message(&wire[..len], &mut plain).unwrap();
+        }
+        let transport = |state: snow::HandshakeState| Transport::new(Box::new(state.into_transport_mode().unwrap()));
+        (transport(a), transport(b))
+    }
+
+    fn frames(sealed: &[u8]) -> Vec<Vec<u8>> {
+        let mut input = Input::default();
+        input.push(sealed);
+        std::iter::from_fn(|| input.frame((SEALED_BYTES_MIN, SEALED_BYTES_MAX)).unwrap()).collect()
+    }
+
+    /// Seals a plaintext of the test's own making.
+    fn seal_plain(transport: &mut Transport, plain: &[u8]) -> Vec<u8> {
+        let mut sealed = vec![0; plain.len() + TAG_BYTES];
+        transport.noise.write_message(plain, &mut sealed).unwrap();
+        sealed
+    }
+
+    fn plain(number: u64, flag: u8, piece: &[u8]) -> Vec<u8> {
+        [&number.to_be_bytes()[..], &[flag], piece].concat()
+    }
+
+    #[test]
+    fn messages_of_every_length_arrive() {
+        let (mut a, mut b) = pair();
+        let lens =
+            [1, 2, PIECE_BYTES_MAX - 1, PIECE_BYTES_MAX, PIECE_BYTES_MAX + 1, 3 * PIECE_BYTES_MAX, MESSAGE_BYTES_MAX];
+        for len in lens {
+            let message: Vec<u8> = (0..len).map(|i| (i * 7) as u8).collect();
+            let mut sealed = Vec::new();
+            a.seal(&message, &mut sealed).unwrap();
+            let frames = frames(&sealed);
+            assert_eq!(frames.len(), len.div_ceil(PIECE_BYTES_MAX));
+            let (last, others) = frames.split_last().unwrap();
+            for frame in others {
+                assert_eq!(b.open(frame), Ok(None));
+            }
+            assert_eq!(b.open(last), Ok(Some(message)));
+            assert!(!b.is_inside_message());
+        }
+    }
+
+    #[test]
+    fn frames_repeated_moved_dropped_or_changed_are_refused() {
+        let sealed = |transport: &mut Transport, message: &[u8]| {
+            let mut sealed = Vec::new();
+            transport.seal(message, &mut sealed).unwrap();
+            frames(&sealed).remove(0)
+        };
+        let (mut a, mut b) = pair();
+        let first = sealed(&mut a, b"first");
+        assert!(b.open(&first).is_ok());
+        assert_eq!(b.open(&first), Err(SessionError::Decrypt { sequence: 1 }));
+        let (mut a, mut b) = pair();
+        let (_, second) = (sealed(&mut a, b"first"), sealed(&mut a, b"second"));
+        assert_eq!(b.open(&second), Err(SessionError::Decrypt { sequence: 0 }));
+        for bit in 0..8 * (HEAD_BYTES + 5 + TAG_BYTES) {
+            let (mut a, mut b) = pair();
+            let mut frame = sealed(&mut a, b"first");
+            frame[bit / 8] ^= 1 << (bit % 8);
+            assert_eq!(b.open(&frame), Err(SessionError::Decrypt { sequence: 0 }));
+        }
+        // One's own frame, sent back.
+        let (mut a, _) = pair();
+        let own = sealed(&mut a, b"first");
+        assert_eq!(a.open(&own), Err(SessionError::Decrypt { sequence: 0 }));
+    }
+
+    #[test]
+    fn a_frame_that_decrypts_must_still_be_the_next_and_well_formed() {
+        let cases = [
+            (plain(1, LAST, b"x"), SessionError::Sequence { expected: 0, found: 1 }),
+            (plain(u64::MAX, LAST, b"x"), SessionError::Sequence { expected: 0, found: u64::MAX }),
+            (plain(0, 2, b"x"), SessionError::BadFrame),
+            (plain(0, LAST, b""), SessionError::BadFrame),
+            (plain(0, MORE, b"x"), SessionError::BadFrame),
+            (plain(0, MORE, b""), SessionError::BadFrame),
+            (plain(0, LAST, &vec![0; PIECE_BYTES_MAX + 1]), SessionError::BadFrame),
+            (vec![0; HEAD_BYTES - 1], SessionError::BadFrame),
+        ];
+        for (plain, error) in cases {
+            let (mut a, mut b) = pair();
+            let sealed = seal_plain(&mut a, &plain);
+            assert_eq!(b.open(&sealed), Err(error));
+        }
+    }
+
+    #[test]
+    fn a_message_without_end_is_refused_at_the_limit() {
+        let (mut a, mut b) = pair();
+        let pieces = MESSAGE_BYTES_MAX / PIECE_BYTES_MAX;
+        for number in 0..pieces as u64 {
+            let sealed = seal_plain(&mut a, &plain(number, MORE, &[0; PIECE_BYTES_MAX]));
+            let opened = b.open(&sealed);
+            if number + 1 < pieces as u64 {
+                assert_eq!(opened, Ok(None));
+            } else {
+                assert!(matches!(opened, Err(SessionError::MessageTooLong { .. })));
+            }
+        }
+    }
+
+    #[test]
+    fn a_wrong_length_is_refused_before_its_bytes_come() {
+        let mut input = Input::default();
+        input.push(b"GET / HTTP/1.1\r\n");
+        assert_eq!(
+            input.frame((32, 32)),
+            Err(SessionError::FrameLength { len: usize::from(u16::from_be_bytes(*b"GE")), min: 32, max: 32 })
+        );
+        let mut input = Input::default();
+        input.push(&[0]);
+        assert_eq!(input.frame((32, 32)), Ok(None));
+    }
+}

@@ -40,9 +40,9 @@ const TAG_BYTES: usize = 16;
 const KEY_BYTES: usize = 32;
 
 /// What the payload of the second and third message says.
-struct Credentials {
-    certificate: Vec<u8>,
-    signature: [u8; 64],
+pub(crate) struct Credentials {
+    pub(crate) certificate: Vec<u8>,
+    pub(crate) signature: [u8; 64],
 }
 
 impl Canonical for Credentials {
@@ -237,7 +237,7 @@ impl Handshake {
     }
 }
 
-fn binding(domain: Domain, handshake_hash: &[u8], public: &[u8], certificate: &[u8]) -> [u8; 32] {
+pub(crate) fn binding(domain: Domain, handshake_hash: &[u8], public: &[u8], certificate: &[u8]) -> [u8; 32] {
     Digest::new(domain).field(handshake_hash).field(public).field(certificate).finish()
 }
 

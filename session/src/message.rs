@@ -315,3 +315,196 @@ pub fn decode_request(bytes: &[u8]) -> Result<(u32, Request), Malformed> {
 pub fn decode_reply(bytes: &[u8]) -> Result<(u32, Reply), Malformed> {
     cbor::from_bytes(bytes).map(|Envelope { id, body }| (id, body))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::testing::{Random, Testbed, seed};
+    use vinet_trusted::addr::{Addr, Principal};
+
+    fn array<const N: usize>(random: &mut Random) -> [u8; N] {
+        random.bytes(N).try_into().unwrap()
+    }
+
+    /// A number whose length in CBOR is as often one as another.
+    fn number(random: &mut Random) -> u64 {
+        random.next() >> random.below(64)
+    }
+
+    fn principal(random: &mut Random) -> Principal {
+        match random.below(3) {
+            0 => Principal::EndUser(Addr::V4(random.next() as u32)),
+            1 => Principal::EndUser(Addr::V6(u128::from(random.next()))),
+            _ => Principal::edge_router(Addr::V4(random.next() as u32), random.below(33) as u8).unwrap(),
+        }
+    }
+
+    fn class(random: &mut Random) -> Class {
+        if random.below(2) == 0 { Class::Header } else { Class::Content }
+    }
+
+    fn status(random: &mut Random) -> ProgramStatus {
+        ProgramStatus {
+            instance: number(random),
+            program_id: array(random),
+            class: class(random),
+            complexity: number(random),
+            cost: number(random),
+            packet_rate: number(random) as u32,
+            seconds_left: number(random) as u32,
+            packets_seen: number(random),
+            bytes_seen: number(random),
+            packets_discarded: number(random),
+            bytes_discarded: number(random),
+            packets_over_budget: number(random),
+        }
+    }
+
+    fn request(random: &mut Random, testbed: &Testbed) -> Request {
+        match random.below(5) {
+            0 => Request::GetPolicy {
+                kind: if random.below(2) == 0 { PrincipalKind::EndUser } else { PrincipalKind::EdgeRouter },
+            },
+            1 => {
+                let proof_len = random.below(300) as usize;
+                let program_len = random.below(300) as usize;
+                let terms = Terms {
+                    router: testbed.router.public(),
+                    policy_id: array(random),
+                    lemma_root: array(random),
+                    program: random.bytes(program_len),
+                    proof: (random.below(3) > 0).then(|| random.bytes(proof_len)),
+                    principal: principal(random),
+                    class: class(random),
+                    complexity: number(random),
+                    cost: number(random),
+                    lifetime_s: number(random) as u32,
+                    packet_rate: number(random) as u32,
+                    nonce: array(random),
+                    expiry_s: number(random),
+                };
+                Request::Upload(Box::new(Upload::sign(terms, &testbed.owner)))
+            }
+            2 => Request::List,
+            3 => Request::Show { instance: number(random) },
+            _ => {
+                let (instance, expiry_s) = (number(random), number(random));
+                let router = testbed.router.public();
+                Request::Withdraw(Withdraw::sign(router, instance, array(random), expiry_s, &testbed.owner))
+            }
+        }
+    }
+
+    fn reply(random: &mut Random, testbed: &Testbed) -> Reply {
+        match random.below(5) {
+            0 => {
+                let terms = ReceiptTerms {
+                    instance: number(random),
+                    program_id: array(random),
+                    principal: principal(random),
+                    policy_id: array(random),
+                    class: class(random),
+                    complexity: number(random),
+                    cost: number(random),
+                    packet_rate: number(random) as u32,
+                    installed_s: number(random),
+                    ends_s: number(random),
+                    nonce: array(random),
+                };
+                Reply::Receipt(Receipt::sign(terms, &testbed.router))
+            }
+            1 => Reply::List((0..random.below(30)).map(|_| status(random)).collect()),
+            2 => Reply::Status(status(random)),
+            3 => Reply::Withdrawn(status(random)),
+            _ => {
+                let instr = (random.below(2) == 0).then(|| number(random) as u32);
+                let (code_len, text_len) = (random.below(80) as usize, random.below(2000) as usize);
+                let code = String::from_utf8_lossy(&random.bytes(code_len)).into_owned();
+                let text = String::from_utf8_lossy(&random.bytes(text_len)).into_owned();
+                Reply::Rejected(Rejection::new(&code, &text, instr))
+            }
+        }
+    }
+
+    #[test]
+    fn messages_are_read_as_they_were_written_and_only_in_that_form() {
+        let testbed = Testbed::new();
+        let seed = seed();
+        let mut random = Random::new(seed);
+        for round in 0..1500 {
+            let id = number(&mut random) as u32;
+            let request = request(&mut random, &testbed);
+            let reply = reply(&mut random, &testbed);
+            let bytes = encode_request(id, &request);
+            assert_eq!(decode_request(&bytes), Ok((id, request)), "seed {seed}, round {round}");
+            damage(&mut random, bytes, |b| decode_request(b).ok().map(|(id, request)| encode_request(id, &request)));
+            let bytes = encode_reply(id, &reply);
+            assert_eq!(decode_reply(&bytes), Ok((id, reply)), "seed {seed}, round {round}");
+            damage(&mut random, bytes, |b| decode_reply(b).ok().map(|(id, reply)| encode_reply(id, &reply)));
+        }
+    }
+
+    /// Whatever is made of the bytes, what can be read is what would be written.
+    fn damage(random: &mut Random, bytes: Vec<u8>, read: impl Fn(&[u8]) -> Option<Vec<u8>>) {
+        for _ in 0..8 {
+            let mut changed = bytes.clone();
+            let at = random.below(changed.len() as u64) as usize;
+            match random.below(4) {
+                0 => changed[at] = random.next() as u8,
+                1 => changed.truncate(at),
+                2 => changed.insert(at, random.next() as u8),
+                _ => drop(changed.remove(at)),
+            }
+            if let Some(again) = read(&changed) {
+                assert_eq!(again, changed);
+            }
+        }
+    }
+
+    #[test]
+    fn lengths_that_lie_cost_nothing() {
+        // Arrays and strings that announce more than there is, at every place where one may stand.
+        for body in [&[0x9b, 0xff][..], &[0x82, 0x02, 0x9b, 0xff], &[0x82, 0x01, 0x9b, 0xff]] {
+            let mut bytes = vec![0x83, 0x01, 0x01];
+            bytes.extend_from_slice(body);
+            bytes.extend_from_slice(&[0xff; 7]);
+            assert!(decode_request(&bytes).is_err() && decode_reply(&bytes).is_err());
+        }
+        assert!(decode_reply(&[0x83, 0x01, 0x01, 0x82, 0x02, 0x19, 0x10, 0x01]).is_err());
+        // Nesting deeper than any message.
+        assert!(decode_request(&vec![0x81; 1_000_000]).is_err());
+    }
+
+    #[test]
+    fn a_full_list_fits_into_a_message() {
+        let most = ProgramStatus {
+            instance: u64::MAX,
+            program_id: [0xff; 32],
+            class: Class::Content,
+            complexity: u64::MAX,
+            cost: u64::MAX,
+            packet_rate: u32::MAX,
+            seconds_left: u32::MAX,
+            packets_seen: u64::MAX,
+            bytes_seen: u64::MAX,
+            packets_discarded: u64::MAX,
+            bytes_discarded: u64::MAX,
+            packets_over_budget: u64::MAX,
+        };
+        let list = vec![most; LIST_LEN_MAX];
+        assert!(encode_reply(u32::MAX, &Reply::List(list)).len() <= crate::limits::MESSAGE_BYTES_MAX);
+    }
+
+    #[test]
+    fn rejections_are_one_plain_line() {
+        let rejection =
+            Rejection::new("a b\n\u{1b}[31mc_d-e", &format!("one\r\ntwo\u{1b}[0m{}", "é".repeat(2000)), None);
+        assert_eq!(rejection.code(), "ab31mc_d-e");
+        assert!(rejection.text().starts_with("one  two [0m") && rejection.text().len() <= TEXT_BYTES_MAX);
+        assert!(!rejection.text().chars().any(char::is_control));
+        // A router that sends control characters is refused.
+        let mut w = Writer::new();
+        w.array(3).uint(1).uint(1).array(2).uint(REJECTED).array(3).text("no").text("a\nb").null();
+        assert!(decode_reply(&w.finish()).is_err());
+    }
+}

@@ -151,6 +151,11 @@ impl Upload {
     pub(crate) fn into_terms(self) -> Terms {
         self.terms
     }
+    /// The same signature under other terms: what a forger has.
+    #[cfg(test)]
+    pub(crate) fn with_terms(self, terms: Terms) -> Upload {
+        Upload { terms, ..self }
+    }
     pub(crate) fn is_signed_by(&self, key: &PublicKey) -> bool {
         key.has_signed(&self.terms.digest(), &self.signature)
     }

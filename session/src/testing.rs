@@ -33,3 +33,48 @@ pub(crate) fn seed() -> u64 {
     println!("VINET_TEST_SEED={seed}");
     seed
 }
+
+use crate::ends::{Client, Now, Server};
+use crate::identity::{Authority, AuthorityKey, Identity, Subject, Validity, parse_principal};
+use std::sync::Arc;
+use vinet_trusted::addr::Addr;
+
+/// The second at which tests play.
+pub(crate) const NOW_S: u64 = 1_800_000_000;
+
+pub(crate) fn at_ms(mono_ms: u64) -> Now {
+    Now { wall_s: NOW_S, mono_ms }
+}
+
+/// An authority with an owner and a router.
+pub(crate) struct Testbed {
+    pub(crate) authority_key: AuthorityKey,
+    pub(crate) authority: Arc<Authority>,
+    pub(crate) owner: Arc<Identity>,
+    pub(crate) router: Arc<Identity>,
+}
+
+impl Testbed {
+    pub(crate) fn new() -> Testbed {
+        let authority_key = AuthorityKey::generate("testbed").unwrap();
+        let valid = Validity::starting(NOW_S - 10, 100);
+        let subject = Subject::Owner(parse_principal("192.0.2.7").unwrap());
+        let owner = Arc::new(authority_key.issue_identity(subject, valid).unwrap());
+        let router = Arc::new(authority_key.issue_identity(router_named("edge-1"), valid).unwrap());
+        Testbed { authority: Arc::new(authority_key.authority()), authority_key, owner, router }
+    }
+    pub(crate) fn client(&self) -> Client {
+        Client::new(self.owner.clone(), self.authority.clone(), Some("edge-1".into()), at_ms(0)).unwrap()
+    }
+    pub(crate) fn server(&self) -> Server {
+        Server::new(self.router.clone(), self.authority.clone(), at_ms(0)).unwrap()
+    }
+    /// The owner's secret key with someone else's certificate, and so on: what a thief has.
+    pub(crate) fn mixed(secret: &Identity, certificate: &Identity) -> Arc<Identity> {
+        Arc::new(Identity { secret: secret.secret.clone(), certificate: certificate.certificate.clone() })
+    }
+}
+
+pub(crate) fn router_named(name: &str) -> Subject {
+    Subject::Router { name: name.into(), addrs: vec![Addr::V4(0xc633_6401)] }
+}

@@ -260,3 +260,244 @@ pub fn verify_withdraw(
     seen.insert(owner.key(), withdraw.nonce, withdraw.expiry_s, now_s)?;
     Ok(withdraw.instance)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::identity::{Authority, Identity, Subject, Validity, parse_principal};
+    use crate::message::{Request, decode_request, encode_request};
+    use crate::signed::{Class, Receipt, ReceiptTerms, SignedPolicy};
+    use crate::testing::{NOW_S, Random, Testbed, router_named, seed};
+
+    fn terms(testbed: &Testbed) -> Terms {
+        Terms {
+            router: testbed.router.public(),
+            policy_id: [7; 32],
+            lemma_root: lemma_root(),
+            program: b"program".to_vec(),
+            proof: Some(b"proof".to_vec()),
+            principal: testbed.owner.principal().unwrap(),
+            class: Class::Header,
+            complexity: 100,
+            cost: 1000,
+            lifetime_s: 10,
+            packet_rate: 5,
+            nonce: [9; 16],
+            expiry_s: NOW_S + 60,
+        }
+    }
+
+    fn owner(testbed: &Testbed) -> Ownership {
+        testbed.authority.owner(testbed.owner.certificate(), NOW_S).unwrap()
+    }
+
+    fn verify(testbed: &Testbed, upload: Upload) -> Result<AuthenticUpload, RequestFault> {
+        verify_upload(upload, &owner(testbed), &testbed.router.public(), &[7; 32], NOW_S, &mut NonceCache::new(9, 9))
+    }
+
+    #[test]
+    fn an_upload_counts_as_it_was_signed() {
+        let testbed = Testbed::new();
+        let authentic = verify(&testbed, Upload::sign(terms(&testbed), &testbed.owner)).unwrap();
+        assert_eq!(authentic.terms(), &terms(&testbed));
+        assert_eq!(authentic.owner(), &owner(&testbed));
+    }
+
+    /// The upload that carries the signature of the good terms and says something else.
+    fn altered(testbed: &Testbed, alter: impl FnOnce(&mut Terms)) -> Upload {
+        let mut other = terms(testbed);
+        alter(&mut other);
+        assert_ne!(other, terms(testbed), "the test alters nothing");
+        Upload::sign(terms(testbed), &testbed.owner).with_terms(other)
+    }
+
+    #[test]
+    fn the_signature_covers_every_field() {
+        let testbed = Testbed::new();
+        // The fields that are compared before the signature is looked at name their own fault.
+        let other = testbed.authority_key.issue_identity(router_named("x"), Validity::starting(0, 1)).unwrap().public();
+        let faults: [(Upload, &str); 14] = [
+            (altered(&testbed, |t| t.router = other), "wrong-router"),
+            (altered(&testbed, |t| t.principal = parse_principal("192.0.2.8").unwrap()), "wrong-principal"),
+            (altered(&testbed, |t| t.principal = parse_principal("192.0.2.7/32").unwrap()), "wrong-principal"),
+            (altered(&testbed, |t| t.policy_id[31] ^= 1), "stale-policy"),
+            (altered(&testbed, |t| t.lemma_root[0] ^= 1), "stale-manifest"),
+            (altered(&testbed, |t| t.program[0] ^= 1), "bad-signature"),
+            (altered(&testbed, |t| t.proof = None), "bad-signature"),
+            (altered(&testbed, |t| t.proof.as_mut().unwrap()[4] ^= 1), "bad-signature"),
+            (altered(&testbed, |t| t.class = Class::Content), "bad-signature"),
+            (altered(&testbed, |t| t.complexity -= 1), "bad-signature"),
+            (altered(&testbed, |t| t.cost += 1), "bad-signature"),
+            (altered(&testbed, |t| t.lifetime_s += 1), "bad-signature"),
+            (altered(&testbed, |t| t.packet_rate += 1), "bad-signature"),
+            (altered(&testbed, |t| t.expiry_s += 1), "bad-signature"),
+        ];
+        for (upload, code) in faults {
+            assert_eq!(verify(&testbed, upload).unwrap_err().code(), code);
+        }
+        let nonce = altered(&testbed, |t| t.nonce[15] ^= 1);
+        assert_eq!(verify(&testbed, nonce), Err(RequestFault::BadSignature));
+        // Moving a byte from the program to the proof changes what is signed as well.
+        let moved = altered(&testbed, |t| {
+            let last = t.program.pop().unwrap();
+            t.proof.as_mut().unwrap().insert(0, last);
+        });
+        assert_eq!(verify(&testbed, moved), Err(RequestFault::BadSignature));
+        // Nor does the early comparison stand in for the signature: signed for the wrong one, asked of the right one.
+        for alter in [
+            (|t: &mut Terms| t.policy_id[0] ^= 1) as fn(&mut Terms),
+            |t| t.lemma_root[0] ^= 1,
+            |t| t.router.0[0] ^= 1,
+            |t| t.principal = parse_principal("192.0.2.8").unwrap(),
+        ] {
+            let mut wrong = terms(&testbed);
+            alter(&mut wrong);
+            let upload = Upload::sign(wrong, &testbed.owner).with_terms(terms(&testbed));
+            assert_eq!(verify(&testbed, upload), Err(RequestFault::BadSignature));
+        }
+    }
+
+    #[test]
+    fn no_bit_of_an_encoded_upload_can_be_changed() {
+        let testbed = Testbed::new();
+        let bytes = encode_request(1, &Request::Upload(Box::new(Upload::sign(terms(&testbed), &testbed.owner))));
+        for bit in 0..8 * bytes.len() {
+            let mut changed = bytes.clone();
+            changed[bit / 8] ^= 1 << (bit % 8);
+            match decode_request(&changed) {
+                // The id of the message is not the upload's; the session guards it.
+                Ok((1, Request::Upload(upload))) => assert!(verify(&testbed, *upload).is_err(), "bit {bit}"),
+                Ok((id, Request::Upload(_))) => assert_ne!(id, 1),
+                _ => {}
+            }
+        }
+    }
+
+    #[test]
+    fn another_owner_cannot_ask_in_ones_name() {
+        let testbed = Testbed::new();
+        let subject = Subject::Owner(parse_principal("192.0.2.7").unwrap());
+        let twin = testbed.authority_key.issue_identity(subject, Validity::starting(NOW_S, 60)).unwrap();
+        assert_eq!(verify(&testbed, Upload::sign(terms(&testbed), &twin)), Err(RequestFault::BadSignature));
+    }
+
+    #[test]
+    fn a_request_counts_in_its_time_and_once() {
+        let testbed = Testbed::new();
+        let (owner, router) = (owner(&testbed), testbed.router.public());
+        let mut seen = NonceCache::new(100, 100);
+        let mut at = |expiry_s: u64, now_s: u64, nonce: u8| {
+            let terms = Terms { expiry_s, nonce: [nonce; 16], ..terms(&testbed) };
+            let upload = Upload::sign(terms, &testbed.owner);
+            verify_upload(upload, &owner, &router, &[7; 32], now_s, &mut seen).map(|_| ()).map_err(|f| f.code())
+        };
+        assert_eq!(at(NOW_S - 1, NOW_S, 1), Err("expired"));
+        assert_eq!(at(NOW_S + UPLOAD_EXPIRY_MAX_S + 1, NOW_S, 1), Err("expiry-too-far"));
+        assert_eq!(at(u64::MAX, NOW_S, 1), Err("expiry-too-far"));
+        assert_eq!(at(NOW_S + UPLOAD_EXPIRY_MAX_S, NOW_S, 1), Ok(()));
+        assert_eq!(at(NOW_S + UPLOAD_EXPIRY_MAX_S, NOW_S + UPLOAD_EXPIRY_MAX_S, 1), Err("replayed"));
+        assert_eq!(at(NOW_S + UPLOAD_EXPIRY_MAX_S, NOW_S + UPLOAD_EXPIRY_MAX_S + 1, 1), Err("expired"));
+        assert_eq!(at(NOW_S, NOW_S, 2), Ok(()));
+    }
+
+    #[test]
+    fn withdrawals_are_signed_for_one_program_at_one_router() {
+        let testbed = Testbed::new();
+        let (owner, router) = (owner(&testbed), testbed.router.public());
+        let sign =
+            |router, instance, identity: &Identity| Withdraw::sign(router, instance, [3; 16], NOW_S + 9, identity);
+        let check =
+            |withdraw: &Withdraw, seen: &mut NonceCache| verify_withdraw(withdraw, &owner, &router, NOW_S, seen);
+        let mut seen = NonceCache::new(9, 9);
+        let good = sign(router, 5, &testbed.owner);
+        assert_eq!(check(&good, &mut seen), Ok(5));
+        assert_eq!(check(&good, &mut seen), Err(RequestFault::Replayed));
+        let mut seen = NonceCache::new(9, 9);
+        assert_eq!(check(&sign(router, 5, &testbed.router), &mut seen), Err(RequestFault::BadSignature));
+        let elsewhere = sign(testbed.owner.public(), 5, &testbed.owner);
+        assert!(matches!(check(&elsewhere, &mut seen), Err(RequestFault::WrongRouter { .. })));
+        for alter in [(|w: &mut Withdraw| w.instance = 6) as fn(&mut Withdraw), |w| w.nonce[0] = 0, |w| w.expiry_s += 1]
+        {
+            let mut altered = good.clone();
+            alter(&mut altered);
+            assert_eq!(check(&altered, &mut seen), Err(RequestFault::BadSignature));
+        }
+        assert!(seen.is_empty(), "what does not count is not remembered");
+    }
+
+    #[test]
+    fn the_memory_of_nonces_is_bounded_and_forgets_in_time() {
+        let seed = seed();
+        let mut random = Random::new(seed);
+        let mut seen = NonceCache::new(50, 20);
+        let mut expected: Vec<(PublicKey, [u8; 16], u64)> = Vec::new();
+        for step in 0..5000 {
+            let now_s = 1000 + step / 10;
+            let key = PublicKey([random.below(4) as u8; 32]);
+            let nonce = [random.below(64) as u8; 16];
+            let expiry_s = now_s + random.below(30);
+            expected.retain(|(.., expiry)| *expiry >= now_s);
+            let of_owner = expected.iter().filter(|(owner, ..)| *owner == key).count();
+            let wanted = if expected.iter().any(|(owner, known, _)| (*owner, *known) == (key, nonce)) {
+                Err(RequestFault::Replayed)
+            } else if expected.len() >= 50 || of_owner >= 20 {
+                Err(RequestFault::TooManyRequests)
+            } else {
+                expected.push((key, nonce, expiry_s));
+                Ok(())
+            };
+            assert_eq!(seen.insert(key, nonce, expiry_s, now_s), wanted, "seed {seed}, step {step}");
+            assert_eq!(seen.len(), expected.len(), "seed {seed}, step {step}");
+            assert_eq!(seen.seen.values().map(BTreeSet::len).sum::<usize>(), expected.len());
+        }
+    }
+
+    #[test]
+    fn policies_and_receipts_are_their_routers_words() {
+        let testbed = Testbed::new();
+        let authority: &Authority = &testbed.authority;
+        let peer = authority.router(testbed.router.certificate(), NOW_S).unwrap();
+        let other = testbed.authority_key.issue_identity(router_named("edge-1"), Validity::starting(NOW_S, 9)).unwrap();
+        let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/policy/end-user.toml");
+        let policy = crate::policy_file::load(&path).unwrap();
+        assert_eq!(SignedPolicy::sign(&policy, lemma_root(), &testbed.router).verify(&peer), Ok(policy.clone()));
+        assert_eq!(SignedPolicy::sign(&policy, lemma_root(), &other).verify(&peer), Err(RequestFault::BadSignature));
+        assert_eq!(
+            SignedPolicy::sign(&policy, [0; 32], &testbed.router).verify(&peer),
+            Err(RequestFault::StaleManifest)
+        );
+        let terms = ReceiptTerms {
+            instance: 1,
+            program_id: [2; 32],
+            principal: parse_principal("192.0.2.7").unwrap(),
+            policy_id: [3; 32],
+            class: Class::Content,
+            complexity: 4,
+            cost: 5,
+            packet_rate: 6,
+            installed_s: 7,
+            ends_s: 8,
+            nonce: [9; 16],
+        };
+        assert_eq!(Receipt::sign(terms.clone(), &testbed.router).verify(&peer), Ok(&terms));
+        assert!(Receipt::sign(terms.clone(), &other).verify(&peer).is_err());
+        // Every bit of both, as they travel.
+        let replies = [
+            crate::message::Reply::Receipt(Receipt::sign(terms, &testbed.router)),
+            crate::message::Reply::Policy(SignedPolicy::sign(&policy, lemma_root(), &testbed.router)),
+        ];
+        for reply in replies {
+            let bytes = crate::message::encode_reply(1, &reply);
+            for bit in 0..8 * bytes.len() {
+                let mut changed = bytes.clone();
+                changed[bit / 8] ^= 1 << (bit % 8);
+                match crate::message::decode_reply(&changed) {
+                    Ok((1, crate::message::Reply::Receipt(receipt))) => assert!(receipt.verify(&peer).is_err()),
+                    Ok((1, crate::message::Reply::Policy(policy))) => assert!(policy.verify(&peer).is_err()),
+                    Ok((1, other)) => panic!("bit {bit} makes it {other:?}"),
+                    _ => {}
+                }
+            }
+        }
+    }
+}
