@@ -111,8 +111,9 @@ impl EalSettings {
             args.push("-m".to_owned());
             args.push(mib.to_string());
         }
-        if self.in_memory && !self.given(&["--in-memory"]) {
-            args.push("--in-memory".to_owned());
+        if self.in_memory && !self.given(&["--in-memory", "--no-shconf"]) {
+            // DPDK has no in-memory mode for ordinary pages; without shared files they come to the same.
+            args.push(if ordinary_pages { "--no-shconf" } else { "--in-memory" }.to_owned());
         }
         if self.in_memory && !ordinary_pages && !self.given(&["--single-file-segments", "--legacy-mem"]) {
             // virtio_user hands its memory to the other side as at most eight files.
@@ -363,7 +364,7 @@ impl EalError {
         let has = |words: &str| log.contains(words);
         if has("Is another primary process running") {
             EalError::PrefixInUse { prefix: settings.file_prefix.clone() }
-        } else if has("no mounted hugetlbfs") {
+        } else if has("no mounted hugetlbfs") && !settings.in_memory {
             EalError::NoHugetlbfs
         } else if has("ermission denied") || has("Operation not permitted") {
             EalError::NotPermitted { log }
@@ -475,7 +476,7 @@ mod tests {
         let args = settings.arguments().unwrap();
         assert_eq!(
             args.join(" "),
-            "vinet --file-prefix=edge1 --lcores=0@1 --no-huge -m 128 --in-memory --no-pci --iova-mode=va --no-telemetry"
+            "vinet --file-prefix=edge1 --lcores=0@1 --no-huge -m 128 --no-shconf --no-pci --iova-mode=va --no-telemetry"
         );
     }
 

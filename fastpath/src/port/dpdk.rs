@@ -2,7 +2,8 @@
 //!
 //! Holding a [`DpdkPort`] proves that its device is configured, started and owned by this value alone; the same holds for
 //! the handle and the queues it splits into, each of which keeps the device running. The last of them stops and closes it.
-//! A queue cannot be cloned, so only the thread that has it polls its ring. Left out: offloads of any kind, packets of
+//! A queue cannot be cloned, so only the thread that has it polls its ring. A closed device can be opened again, but for
+//! net_af_xdp, whose driver keeps the interface's queue until the process ends. Left out: offloads of any kind, packets of
 //! several segments (dropped and counted), changes of a running port, and interrupts.
 
 mod config;

@@ -6,6 +6,8 @@ use std::mem::MaybeUninit;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::sync::atomic::AtomicU64;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::thread;
+use std::time::Duration;
 
 use vinet_dpdk_sys as sys;
 
@@ -19,6 +21,16 @@ const DEVICE_LEN_MAX: usize = 512;
 
 /// The least MTU of Ethernet that DPDK accepts (RFC 791's 68).
 const MTU_MIN: u16 = 68;
+
+/// How often an AF_XDP device is tried: the kernel gives an interface's queue back some time after its last user ended, so
+/// that a router which is started again at once finds it busy. A try that fails costs buffers, which the driver loses.
+const XDP_TRIES_MAX: u32 = 4;
+
+/// What such a try fails in.
+const RX_QUEUE_STEP: &str = "set up a receive queue";
+
+/// The time between two of these tries.
+const XDP_PAUSE: Duration = Duration::from_millis(100);
 
 /// DPDK finds, configures and removes devices by one thread at a time.
 static CONTROL: Mutex<()> = Mutex::new(());
@@ -53,14 +65,25 @@ unsafe impl Sync for Device {}
 
 impl Device {
     pub(super) fn start(eal: &Eal, pool: &Mempool, config: &DpdkConfig) -> Result<(Device, Granted), PortError> {
-        let one_at_a_time = control();
-        let mut device = Device::claim(eal, pool, config)?;
-        let outcome = device.configure(pool, config);
-        if outcome.is_err() {
-            // The closing takes the lock itself.
+        let mut tries = 1;
+        loop {
+            let one_at_a_time = control();
+            let mut device = Device::claim(eal, pool, config)?;
+            let outcome = device.configure(pool, config);
+            // Where it failed, the device is closed below, which takes the lock itself.
             drop(one_at_a_time);
+            match outcome {
+                Ok(granted) => return Ok((device, granted)),
+                Err(PortError::Refused { step: RX_QUEUE_STEP, .. })
+                    if tries < XDP_TRIES_MAX && config.device.starts_with("net_af_xdp") =>
+                {
+                    tries += 1;
+                    drop(device);
+                    thread::sleep(XDP_PAUSE);
+                }
+                Err(error) => return Err(error),
+            }
         }
-        outcome.map(|granted| (device, granted))
     }
 
     pub(super) fn id(&self) -> u16 {
@@ -113,6 +136,7 @@ impl Device {
         let mark = LogMark::now();
         let refused = |step, errno: i32| PortError::Refused { device: name(), step, errno, log: mark.text() };
         let info = info(self.id).map_err(|errno| refused("tell about it", errno))?;
+        let driver = text(info.driver_name);
 
         check_queues(config, Direction::Transmit, config.tx_queues, info.max_tx_queues)?;
         let spread = self.spread(config, &info)?;
@@ -166,7 +190,7 @@ impl Device {
                 sys::rte_eth_rx_queue_setup(self.id, queue, rx_ring_len, socket, &raw const queue_conf, pool.as_ptr())
             };
             if outcome != 0 {
-                return Err(refused("set up a receive queue", outcome));
+                return Err(refused(RX_QUEUE_STEP, outcome));
             }
         }
         for queue in 0..config.tx_queues {
@@ -212,7 +236,7 @@ impl Device {
             return Err(refused("tell its address", outcome));
         }
         Ok(Granted {
-            driver: text(info.driver_name),
+            driver,
             mac: mac.addr_bytes,
             rx_ring_len,
             tx_ring_len,

@@ -122,7 +122,7 @@ impl fmt::Display for PortError {
                         ": see `dpdk-devbind.py --status` whether it is there and bound to vfio-pci or uio_pci_generic, \
                          and that EAL runs without `--no-pci`",
                     )?;
-                } else if log.contains("no driver") || log.contains("cannot find") {
+                } else if log.contains("failed to parse device") {
                     f.write_str(
                         ": no driver has this name; Debian's drivers are in the package libdpdk-dev (librte-net-…): \
                          net_af_packet, net_af_xdp, net_tap, net_pcap, net_ring, net_null, net_virtio_user, net_vhost",
