@@ -11,6 +11,7 @@ pub mod clock;
 pub mod counters;
 pub mod drop_reason;
 pub mod fib;
+pub mod flow_table;
 pub mod publication;
 pub mod queue;
 pub mod region;

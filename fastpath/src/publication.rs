@@ -283,6 +283,13 @@ impl<T> Published<T> {
         unsafe { &*self.current.load(Ordering::Acquire) }
     }
 
+    /// The current snapshot, for the last owner: no reader borrows it.
+    #[must_use]
+    pub fn get_mut(&mut self) -> &mut T {
+        // SAFETY: the pointer came from a box and is not retired; `&mut self` excludes readers and writers.
+        unsafe { &mut *self.current.load(Ordering::Acquire) }
+    }
+
     /// Makes `next` the current snapshot, as part of `publish`, and gives back the one before.
     pub fn replace(&self, next: Box<T>, publish: &mut Publish<'_>) -> Retired<T> {
         assert!(std::ptr::eq(&*self.domain.shared, &*publish.domain.shared), "a publication of another domain");

@@ -1,0 +1,329 @@
+//! An installed program: what the workers run, with the state that each keeps for it, and what each counts.
+
+use std::cell::UnsafeCell;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use vinet_pktops::parse::Headers;
+use vinet_pktops::{Executable, State, Verdict};
+use vinet_trusted::addr::Prefix;
+use vinet_trusted::gate::{Action, DiscardPermit};
+use vinet_trusted::policy::OverBudget;
+
+use crate::publication::Reader;
+use crate::region::{NoMemory, Region, Zeroed};
+
+/// The control core's name for an installation. Never used twice; programs that meet in a cell run in its order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct InstallId(pub u64);
+
+impl std::fmt::Display for InstallId {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        self.0.fmt(f)
+    }
+}
+
+/// A program to be installed.
+#[derive(Clone)]
+pub struct Install {
+    /// Its name.
+    pub id: InstallId,
+    /// What runs: lowered from checked bytes.
+    pub executable: Arc<Executable>,
+    /// The packets a second that it was admitted for, all workers together; 0 is no limit. A program that is no more
+    /// than a table verdict is not metered.
+    pub packet_rate: u32,
+    /// What is done with its packets above that.
+    pub over_budget: OverBudget,
+}
+
+/// What a program did, all workers together.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct ProgramCounts {
+    /// Packets given to it.
+    pub seen_packets: u64,
+    /// Their bytes.
+    pub seen_bytes: u64,
+    /// Packets it discarded.
+    pub discarded_packets: u64,
+    /// Their bytes.
+    pub discarded_bytes: u64,
+    /// Packets not given to it because it was over its packet rate.
+    pub over_budget_packets: u64,
+}
+
+/// What the fast path runs. A private type, so that nothing but an [`Executable`] enters; the tests' model never leaves.
+pub(super) enum Body {
+    Accepted(Arc<Executable>),
+    #[cfg(test)]
+    Model(super::tests::Model),
+}
+
+/// Leave to drop the packets of a cell: the gate's, asked once when the cell is installed.
+#[derive(Clone, Copy)]
+pub(super) enum Permit {
+    Gate(#[allow(dead_code, reason = "holding it is the proof; nothing reads it")] DiscardPermit),
+    #[cfg(test)]
+    Model,
+}
+
+/// A cell of a program, as the table keeps it.
+#[derive(Clone, Copy)]
+pub(super) struct ProgramCell {
+    pub(super) src: Prefix,
+    pub(super) dst: Prefix,
+    /// Leave to drop all its packets; `None` where the program is run.
+    pub(super) verdict: Option<Permit>,
+}
+
+impl Body {
+    pub(super) fn cells(&self) -> Vec<ProgramCell> {
+        match self {
+            Body::Accepted(executable) => executable
+                .cells()
+                .iter()
+                .map(|cell| ProgramCell {
+                    src: cell.src(),
+                    dst: cell.dst(),
+                    verdict: match cell.action() {
+                        Action::Discard => cell.permit().map(Permit::Gate),
+                        Action::Run => None,
+                    },
+                })
+                .collect(),
+            #[cfg(test)]
+            Body::Model(model) => model.cells.clone(),
+        }
+    }
+    fn runs(&self) -> bool {
+        match self {
+            Body::Accepted(executable) => !executable.is_verdict(),
+            #[cfg(test)]
+            Body::Model(model) => model.cells.iter().any(|cell| cell.verdict.is_none()),
+        }
+    }
+    fn state(&self) -> Option<State> {
+        match self {
+            Body::Accepted(executable) => Some(executable.state()),
+            #[cfg(test)]
+            Body::Model(_) => None,
+        }
+    }
+    #[inline]
+    fn discards(&self, state: &mut Option<State>, frame: &[u8], headers: &Headers, now_ns: u64) -> bool {
+        match (self, state) {
+            (Body::Accepted(executable), Some(state)) => match executable.run(state, frame, headers, now_ns) {
+                Verdict::Forward => false,
+                // Only the gate makes a permit, and only with one is the packet dropped.
+                Verdict::Discard(_permit) => true,
+            },
+            (Body::Accepted(_), None) => false,
+            #[cfg(test)]
+            (Body::Model(model), _) => model.discards,
+        }
+    }
+}
+
+/// A token bucket as one number: the time at which the packets so far would all have been due (GCRA).
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Meter {
+    /// Time between packets at the rate; 0 is no limit.
+    interval_ns: u64,
+    /// How far ahead of the rate packets may come.
+    ahead_ns: u64,
+    due_ns: u64,
+}
+
+/// Packets that may come at once, however low the rate.
+const METER_BURST_MIN: u64 = 64;
+/// The time for which a burst may be above the rate.
+const METER_BURST_NS: u64 = 20_000_000;
+
+impl Meter {
+    /// A share of `1 / shares` of `rate_pps` packets a second; 0 is no limit.
+    pub(crate) fn new(rate_pps: u32, shares: usize) -> Meter {
+        let interval_ns = match rate_pps {
+            0 => 0,
+            rate => 1_000_000_000 * shares.max(1) as u64 / u64::from(rate),
+        };
+        Meter { interval_ns, ahead_ns: (interval_ns * METER_BURST_MIN).max(METER_BURST_NS), due_ns: 0 }
+    }
+    /// One with a burst of exactly so many packets.
+    pub(crate) fn with_burst(rate_pps: u32, burst: u32) -> Meter {
+        let interval_ns = 1_000_000_000 / u64::from(rate_pps.max(1));
+        Meter { interval_ns, ahead_ns: interval_ns * u64::from(burst.max(1)), due_ns: 0 }
+    }
+    /// Whether a packet now is within the rate; if so it is counted.
+    #[inline]
+    pub(crate) fn admits(&mut self, now_ns: u64) -> bool {
+        let due_ns = self.due_ns.max(now_ns);
+        if self.interval_ns != 0 && due_ns - now_ns > self.ahead_ns.saturating_sub(self.interval_ns) {
+            return false;
+        }
+        self.due_ns = due_ns + self.interval_ns;
+        true
+    }
+}
+
+/// What one worker keeps for a program that runs.
+#[repr(align(64))]
+struct WorkerPart(UnsafeCell<WorkerState>);
+
+struct WorkerState {
+    state: Option<State>,
+    meter: Meter,
+}
+
+// SAFETY: part `i` is touched by the one reader of worker `i` only (`Installed::run`), and dropped with the whole when every
+// reader has passed; `WorkerState` may move between threads.
+unsafe impl Sync for WorkerPart where WorkerState: Send {}
+
+/// An installed program.
+pub(crate) struct Installed {
+    pub(super) id: InstallId,
+    /// Its place among the counters.
+    pub(super) slot: u32,
+    pub(super) body: Body,
+    over_budget: OverBudget,
+    /// One for each worker; none where every cell is a verdict.
+    parts: Box<[WorkerPart]>,
+}
+
+/// What came of running a program on a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Outcome {
+    /// It goes on to the next program.
+    Forward,
+    /// The program discarded it.
+    Discard,
+    /// The program is over its rate: forward without it.
+    OverBudgetForward,
+    /// The program is over its rate: drop.
+    OverBudgetDrop,
+}
+
+impl Installed {
+    pub(super) fn new(id: InstallId, slot: u32, body: Body, rate: u32, over_budget: OverBudget, workers: usize) -> Self {
+        let count = if body.runs() { workers } else { 0 };
+        let parts = (0..count)
+            .map(|_| WorkerPart(UnsafeCell::new(WorkerState { state: body.state(), meter: Meter::new(rate, workers) })))
+            .collect();
+        Installed { id, slot, body, over_budget, parts }
+    }
+
+    /// Runs it on one packet, as the worker of `reader`.
+    #[inline]
+    pub(crate) fn run(&self, reader: &Reader, frame: &[u8], headers: &Headers, now_ns: u64) -> Outcome {
+        let Some(part) = self.parts.get(reader.worker()) else { return Outcome::Forward };
+        // SAFETY: there is one `Reader` for each worker of a domain (`Domain::new` makes one place for each, and joining
+        // consumes it), it is neither `Clone` nor `Sync`, and this reference ends before the call does; nothing called
+        // below comes back here. So no other reference to this part exists.
+        let part = unsafe { &mut *part.0.get() };
+        if !part.meter.admits(now_ns) {
+            return match self.over_budget {
+                OverBudget::Forward => Outcome::OverBudgetForward,
+                OverBudget::Drop => Outcome::OverBudgetDrop,
+            };
+        }
+        if self.body.discards(&mut part.state, frame, headers, now_ns) { Outcome::Discard } else { Outcome::Forward }
+    }
+}
+
+/// One worker's counts of one program. Only that worker writes them.
+#[derive(Debug)]
+struct Counts {
+    seen_packets: AtomicU64,
+    seen_bytes: AtomicU64,
+    discarded_packets: AtomicU64,
+    discarded_bytes: AtomicU64,
+    over_budget_packets: AtomicU64,
+}
+
+// SAFETY: an atomic has the layout of its number, and zero is a number.
+unsafe impl Zeroed for Counts {}
+
+/// The counts of all programs, for each worker: an array over slots, used as far as slots are.
+pub(crate) struct ProgramCounters {
+    workers: Vec<Region<Counts>>,
+}
+
+/// Adds to a number that only this thread writes.
+#[inline]
+fn add(count: &AtomicU64, more: u64) {
+    count.store(count.load(Ordering::Relaxed) + more, Ordering::Relaxed);
+}
+
+impl ProgramCounters {
+    pub(super) fn new(workers: usize, slots: u32) -> Result<ProgramCounters, NoMemory> {
+        let workers = (0..workers).map(|_| Region::new(slots as usize)).collect::<Result<_, _>>()?;
+        Ok(ProgramCounters { workers })
+    }
+
+    /// Counts a packet that the worker of `reader` gave to the program in `slot`.
+    #[inline]
+    pub(crate) fn seen(&self, reader: &Reader, slot: u32, bytes: usize) {
+        let counts = &self.workers[reader.worker()][slot as usize];
+        add(&counts.seen_packets, 1);
+        add(&counts.seen_bytes, bytes as u64);
+    }
+    /// Counts a packet that the program discarded.
+    #[inline]
+    pub(crate) fn discarded(&self, reader: &Reader, slot: u32, bytes: usize) {
+        let counts = &self.workers[reader.worker()][slot as usize];
+        add(&counts.discarded_packets, 1);
+        add(&counts.discarded_bytes, bytes as u64);
+    }
+    /// Counts a packet that was above the program's rate.
+    #[inline]
+    pub(crate) fn over_budget(&self, reader: &Reader, slot: u32) {
+        add(&self.workers[reader.worker()][slot as usize].over_budget_packets, 1);
+    }
+
+    pub(super) fn sum(&self, slot: u32) -> ProgramCounts {
+        let mut sum = ProgramCounts::default();
+        for worker in &self.workers {
+            let counts = &worker[slot as usize];
+            sum.seen_packets += counts.seen_packets.load(Ordering::Relaxed);
+            sum.seen_bytes += counts.seen_bytes.load(Ordering::Relaxed);
+            sum.discarded_packets += counts.discarded_packets.load(Ordering::Relaxed);
+            sum.discarded_bytes += counts.discarded_bytes.load(Ordering::Relaxed);
+            sum.over_budget_packets += counts.over_budget_packets.load(Ordering::Relaxed);
+        }
+        sum
+    }
+
+    /// Zeros a slot that no worker reaches any more.
+    pub(super) fn clear(&self, slot: u32) {
+        for worker in &self.workers {
+            let counts = &worker[slot as usize];
+            for count in [
+                &counts.seen_packets,
+                &counts.seen_bytes,
+                &counts.discarded_packets,
+                &counts.discarded_bytes,
+                &counts.over_budget_packets,
+            ] {
+                count.store(0, Ordering::Relaxed);
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_meter_admits_its_burst_and_then_its_rate() {
+        let mut meter = Meter::with_burst(1000, 10);
+        assert_eq!((0..50).filter(|_| meter.admits(5)).count(), 10);
+        assert!(!meter.admits(900_000));
+        assert!(meter.admits(1_100_000));
+        assert!(!meter.admits(1_200_000));
+        let mut unlimited = Meter::new(0, 1);
+        assert!((0..100_000).all(|_| unlimited.admits(5)));
+        let mut share = Meter::new(1_000_000, 2);
+        let admitted = (0..2_000_000u64).filter(|i| share.admits(i * 1000)).count();
+        assert!((1_000_000..=1_020_001).contains(&admitted), "{admitted} of 2 s at half a million a second");
+    }
+}
