@@ -4,8 +4,9 @@
 //! is there already: keys are never overwritten and never half there. Secret files have mode 0600 from their first
 //! byte on, and one that others can read is refused.
 
+use crate::certificate::is_name;
 use crate::hex;
-use crate::identity::{Authority, AuthorityKey, Certificate, Identity, IdentityError, PublicKey, is_name};
+use crate::identity::{Authority, AuthorityKey, Certificate, Identity, IdentityError, PublicKey};
 use crate::limits::FILE_BYTES_MAX;
 use crate::text::Document;
 use ed25519_dalek::SigningKey;

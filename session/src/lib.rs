@@ -14,6 +14,7 @@
 #![forbid(unsafe_code)]
 
 mod cbor;
+mod certificate;
 mod digest;
 mod frame;
 mod hex;

@@ -64,7 +64,7 @@ pub enum PolicyFileError {
         /// Its text.
         text: String,
         /// What is wrong with it.
-        error: FormulaError,
+        error: Box<FormulaError>,
     },
     /// The parts do not make a policy.
     Policy {
@@ -127,7 +127,7 @@ pub fn parse(text: &str, file: &Path) -> Result<Policy, PolicyFileError> {
             place: Place::of(document.file, document.text, at),
             key,
             text: text.chars().take(200).collect(),
-            error,
+            error: Box::new(error),
         })
     };
     let (discard, group, scan) = (formula("discard")?, formula("group")?, formula("scan")?);

@@ -28,9 +28,9 @@ pub enum RequestFault {
     /// It is for another owner than the session's.
     WrongPrincipal {
         /// The one that it names.
-        found: Principal,
+        found: Box<Principal>,
         /// The session's.
-        expected: Principal,
+        expected: Box<Principal>,
     },
     /// It is about a policy that is not in force.
     StalePolicy,
@@ -223,7 +223,8 @@ pub fn verify_upload(
         return Err(RequestFault::WrongRouter { found: terms.router });
     }
     if terms.principal != owner.principal() {
-        return Err(RequestFault::WrongPrincipal { found: terms.principal, expected: owner.principal() });
+        let (found, expected) = (Box::new(terms.principal), Box::new(owner.principal()));
+        return Err(RequestFault::WrongPrincipal { found, expected });
     }
     check_expiry(terms.expiry_s, now_s)?;
     if terms.policy_id != *policy_id {
