@@ -317,7 +317,7 @@ impl Mirror {
     /// [`MirrorError`], none of which is expected. The state that was told stands.
     pub fn poll(&mut self, now: Instant, changes: &mut Vec<Change>) -> Result<bool, MirrorError> {
         let mut more = self.read_announcements()?;
-        if self.wake_at().is_some_and(|due| due <= now) {
+        if self.resync_at().is_some_and(|due| due <= now) {
             self.start_resync()?;
         }
         more |= self.read_dump(now)?;
@@ -327,9 +327,17 @@ impl Mirror {
         Ok(more)
     }
 
-    /// When [`Mirror::poll`] is to be called even though nothing is readable: a resync is due.
+    /// When [`Mirror::poll`] is to be called even though nothing is readable: there is something to tell, or a resync is
+    /// due.
     #[must_use]
     pub fn wake_at(&self) -> Option<Instant> {
+        if self.resync.is_some() {
+            return None;
+        }
+        if !self.dirty.neighbours.is_empty() { Some(self.resynced_at) } else { self.resync_at() }
+    }
+
+    fn resync_at(&self) -> Option<Instant> {
         (self.resync_wanted && self.resync.is_none()).then(|| self.resynced_at + RESYNC_INTERVAL_MIN)
     }
 
@@ -368,6 +376,14 @@ impl Mirror {
     /// The interface of a port's twin.
     pub(super) fn interface(&self, port: PortIndex) -> Option<u32> {
         self.ports.iter().find(|(_, twin)| **twin == port).map(|(&interface, _)| interface)
+    }
+
+    /// Notes that the kernel was just made to look for a neighbour without a known address: it announces what comes of
+    /// it, but not that it has begun, and a failure after a failure is news.
+    pub(super) fn asked(&mut self, interface: u32, addr: Addr) {
+        if self.state.asked(interface, addr) {
+            self.dirty.neighbours.insert((interface, addr));
+        }
     }
 
     /// What the resolver asks about a neighbour.

@@ -67,7 +67,7 @@ impl Resolver {
     pub fn request(
         &mut self,
         rtnl: &mut Rtnl,
-        mirror: &Mirror,
+        mirror: &mut Mirror,
         port: PortIndex,
         addr: Addr,
         now: Instant,
@@ -80,7 +80,11 @@ impl Resolver {
             }
             _ => {}
         }
-        self.ask(rtnl, interface, addr, now, REQUEST_INTERVAL_MIN)
+        let outcome = self.ask(rtnl, interface, addr, now, REQUEST_INTERVAL_MIN)?;
+        if outcome == Outcome::Asked {
+            mirror.asked(interface, addr);
+        }
+        Ok(outcome)
     }
 
     /// Has the stale neighbours on the twins confirmed. To be called about once a second.

@@ -72,8 +72,8 @@ pub(super) enum Touched {
     Route(Prefix, Certainty),
     /// One neighbour, by interface and address.
     Neighbour(u32, Addr),
-    /// The addresses of this host. Unsure after one went: the kernel drops the IPv4 routes that prefer it as their source
-    /// without a message for each (`fib_sync_down_addr`).
+    /// The addresses of this host. Unsure after an IPv4 one went: before Linux 6.7 the kernel drops the routes that prefer
+    /// it as their source without a message for each (`fib_sync_down_addr`).
     Addresses(Certainty),
     /// A link came, went, or changed. Unsure after one went down, since the kernel drops the IPv4 routes over it without
     /// a message for each (`fib_flush`).
@@ -172,7 +172,7 @@ impl State {
             Touched::Addresses(Certainty::Sure)
         } else {
             self.addresses.remove(&key);
-            Touched::Addresses(Certainty::Unsure)
+            Touched::Addresses(if matches!(addr, Addr::V4(_)) { Certainty::Unsure } else { Certainty::Sure })
         }
     }
 
@@ -223,6 +223,17 @@ impl State {
     /// Whether the interface is up and has a carrier.
     pub(super) fn is_up(&self, interface: u32) -> bool {
         self.links.get(&interface).copied().unwrap_or(false)
+    }
+
+    /// The kernel was made to look for this neighbour. `false` where its address is known: then it stays so.
+    pub(super) fn asked(&mut self, interface: u32, addr: Addr) -> bool {
+        let known = self.neighbour(interface, addr).map(|neighbour| neighbour.state);
+        let unknown = !matches!(known, Some(NeighbourState::Usable(_)));
+        if unknown {
+            let neighbour = Neighbour { state: NeighbourState::Incomplete, stale: false, permanent: false };
+            self.neighbours.insert((interface, addr), neighbour);
+        }
+        unknown
     }
 
     pub(super) fn neighbour(&self, interface: u32, addr: Addr) -> Option<Neighbour> {
