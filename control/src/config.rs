@@ -231,7 +231,11 @@ impl fmt::Display for ConfigError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             ConfigError::Unreadable { file, reason } => {
-                write!(f, "{}: cannot read the configuration: {reason}; give the right file with --config", file.display())
+                write!(
+                    f,
+                    "{}: cannot read the configuration: {reason}; give the right file with --config",
+                    file.display()
+                )
             }
             ConfigError::UnknownKey { file, line, key, nearest, known } => {
                 write!(f, "{}:{line}: unknown key `{key}`", file.display())?;
@@ -295,9 +299,10 @@ impl Config {
                 ));
             }
         }
-        for (key, path) in [("[router] identity", &self.router.identity), ("[router] authority", &self.router.authority)]
-            .into_iter()
-            .chain(self.router.policies.iter().map(|p| ("[router] policies", p)))
+        for (key, path) in
+            [("[router] identity", &self.router.identity), ("[router] authority", &self.router.authority)]
+                .into_iter()
+                .chain(self.router.policies.iter().map(|p| ("[router] policies", p)))
         {
             if let Err(reason) = std::fs::File::open(path) {
                 let help = match key {

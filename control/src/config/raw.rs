@@ -318,7 +318,7 @@ fn control(source: &Source<'_>, raw: RawControl, router: &Router, workers: &Work
             l.programs_per_owner,
             "[control.limits] programs_per_owner",
             1024,
-            1..=16_777_216,
+            1..=vinet_session::limits::LIST_LEN_MAX,
         )?,
     };
     if let Some(span) = half_open_span.filter(|_| limits.half_open > limits.sessions) {

@@ -1,0 +1,451 @@
+//! The daemon: everything of a router, started and ended in the right order.
+//!
+//! Start: the lock of the name, the devices beneath, DPDK, the ports, the twins, the dump of the kernel's routes, the
+//! workers, the sockets. A port's device is opened before its twin, because the twin has the device's address; packets
+//! that come meanwhile wait in the device's ring until the workers start, which is after the first forwarding table is
+//! there. The end goes backwards, and puts the devices beneath back as they were found. Whatever fails on the way, what
+//! was changed by then is undone.
+
+use std::fmt;
+use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixStream;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::sync::atomic::AtomicBool;
+
+use signal_hook::consts::{SIGINT, SIGTERM};
+use vinet_fastpath::eal::{Eal, EalError, EalSettings, Memory, free_hugepages_mib};
+use vinet_fastpath::port::dpdk::{DpdkConfig, DpdkHandle, DpdkPort, PortError};
+use vinet_fastpath::port::mbuf::{Mempool, MempoolError, MempoolSettings};
+use vinet_fastpath::port::{PacketPool, Port, PortHandle};
+use vinet_fastpath::router::{self, PortQueues, Running, StartError, Workers};
+use vinet_fastpath::settings::{self, PortSettings, Settings, TableLimits};
+use vinet_session::identity::{Authority, Identity, IdentityError};
+use vinet_trusted::addr::PrefixSet;
+use vinet_trusted::policy::Policy;
+
+use crate::config::{Config, ConfigError, Idle, MemoryKind};
+use crate::core::{Core, CoreError, Parts, Remains, TOKENS_PLANE, mac_text};
+use crate::kernel::beneath::{Beneath, BeneathError};
+use crate::kernel::netlink::{NetlinkError, Rtnl};
+use crate::lock::{Lock, LockError};
+use crate::log;
+use crate::plane::{Plane, PlaneError};
+use crate::policies::{Policies, PoliciesError};
+
+/// Why the daemon did not start. Nearly always the operator can do something about it, and the text says what.
+#[derive(Debug)]
+pub enum StartupError {
+    /// The configuration file.
+    Config(ConfigError),
+    /// The policies.
+    Policies(PoliciesError),
+    /// The router's key or the authority's.
+    Identity {
+        /// Which file.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: IdentityError,
+    },
+    /// The router's certificate is not valid for a router, or not from this authority, or not now.
+    Certificate {
+        /// The identity's file.
+        file: PathBuf,
+        /// What is wrong with it.
+        reason: vinet_session::identity::CertificateFault,
+    },
+    /// Not root.
+    NotRoot,
+    /// The name is taken.
+    Lock(LockError),
+    /// The signals cannot be caught.
+    Signals(std::io::Error),
+    /// The kernel cannot be asked.
+    Netlink(NetlinkError),
+    /// A device beneath a port.
+    Beneath {
+        /// The port.
+        port: String,
+        /// What is wrong with its device.
+        reason: BeneathError,
+    },
+    /// DPDK.
+    Eal(EalError),
+    /// The packet buffers.
+    Mempool(MempoolError),
+    /// A port.
+    Port {
+        /// The port.
+        port: String,
+        /// What is wrong with it.
+        reason: PortError,
+    },
+    /// The workers.
+    Workers(StartError),
+    /// The control core.
+    Core(CoreError),
+    /// The file that says that the router is ready.
+    ReadyFile {
+        /// Its path.
+        path: PathBuf,
+        /// The system's reason.
+        reason: std::io::Error,
+    },
+}
+
+impl fmt::Display for StartupError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartupError::Config(error) => write!(f, "{error}"),
+            StartupError::Policies(error) => write!(f, "{error}"),
+            StartupError::Identity { file, reason } => write!(f, "{}: {reason}", file.display()),
+            StartupError::Certificate { file, reason } => write!(
+                f,
+                "{}: this is no identity that the authority vouches for as a router's: {reason}; make one with `vinet \
+                 ca router`",
+                file.display()
+            ),
+            StartupError::NotRoot => {
+                f.write_str("a router opens devices and changes interfaces: run vinetd as root (--check needs no root)")
+            }
+            StartupError::Lock(error) => write!(f, "{error}"),
+            StartupError::Signals(reason) => write!(f, "cannot catch signals: {reason}"),
+            StartupError::Netlink(error) => write!(f, "{error}"),
+            StartupError::Beneath { port, reason } => write!(f, "port {port}: {reason}"),
+            StartupError::Eal(error) => write!(f, "{error}"),
+            StartupError::Mempool(error) => write!(f, "{error}; see [mempool] and [eal] memory_mb"),
+            StartupError::Port { port, reason } => write!(f, "port {port}: {reason}"),
+            StartupError::Workers(error) => write!(f, "{error}"),
+            StartupError::Core(error) => write!(f, "{error}"),
+            StartupError::ReadyFile { path, reason } => {
+                write!(f, "{}: cannot write the ready file: {reason}", path.display())
+            }
+        }
+    }
+}
+impl std::error::Error for StartupError {}
+
+/// What a configuration file names, read and checked; nothing is opened or changed by then.
+#[derive(Debug)]
+pub struct Prepared {
+    /// The configuration.
+    pub config: Config,
+    /// The router's key.
+    pub identity: Identity,
+    /// The testbed's authority.
+    pub authority: Authority,
+    /// The policies.
+    pub policies: Vec<Policy>,
+}
+
+impl Prepared {
+    /// Reads and checks `config_file` and every file that it names.
+    ///
+    /// # Errors
+    /// The first thing that is wrong.
+    pub fn read(config_file: &Path) -> Result<Prepared, StartupError> {
+        let config = Config::load(config_file).map_err(StartupError::Config)?;
+        config.check_machine().map_err(StartupError::Config)?;
+        let in_file = |file: &Path| {
+            let file = file.to_owned();
+            move |reason| StartupError::Identity { file, reason }
+        };
+        let identity = Identity::load(&config.router.identity).map_err(in_file(&config.router.identity))?;
+        let authority = Authority::load(&config.router.authority).map_err(in_file(&config.router.authority))?;
+        let wall_s = vinet_session::Now::read(std::time::Instant::now()).wall_s;
+        authority
+            .router(identity.certificate(), wall_s)
+            .map_err(|reason| StartupError::Certificate { file: config.router.identity.clone(), reason })?;
+        let policies = Policies::read(&config.router.policies).map_err(StartupError::Policies)?;
+        Ok(Prepared { config, identity, authority, policies })
+    }
+}
+
+/// Catches SIGTERM and SIGINT: the first writes a byte to the stream that is returned, the second ends the process at
+/// once.
+fn catch_signals() -> std::io::Result<UnixStream> {
+    let (ours, handlers) = UnixStream::pair()?;
+    let once = Arc::new(AtomicBool::new(false));
+    for signal in [SIGTERM, SIGINT] {
+        // In this order: the first signal finds the flag down and lifts it, the second finds it up.
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&once))?;
+        signal_hook::flag::register(signal, Arc::clone(&once))?;
+        signal_hook::low_level::pipe::register(signal, handlers.try_clone()?)?;
+    }
+    Ok(ours)
+}
+
+/// Runs a router over DPDK until it is told to stop.
+///
+/// `ready_file` is made when sessions are accepted, and removed at the end.
+///
+/// # Errors
+/// [`StartupError`]. A failure of a running router is `Ok(Err(…))`.
+pub fn run(prepared: Prepared, ready_file: Option<&Path>) -> Result<Result<(), CoreError>, StartupError> {
+    let Prepared { config, identity, authority, policies } = prepared;
+    // The owner of a process's folder in /proc is its effective user.
+    if std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() != 0) {
+        return Err(StartupError::NotRoot);
+    }
+    let _lock = Lock::take(&config.router.run_dir, &config.router.name).map_err(StartupError::Lock)?;
+    let signals = catch_signals().map_err(StartupError::Signals)?;
+    let mut beneath = HeldDevices::hold(&config)?;
+    let outcome = run_over_dpdk(config, identity, authority, policies, signals, ready_file);
+    beneath.undo();
+    outcome
+}
+
+fn run_over_dpdk(
+    config: Config,
+    identity: Identity,
+    authority: Authority,
+    policies: Vec<Policy>,
+    signals: UnixStream,
+    ready_file: Option<&Path>,
+) -> Result<Result<(), CoreError>, StartupError> {
+    let eal = start_eal(&config)?;
+    let mtu_max = config.ports.iter().map(|port| port.mtu).max().unwrap_or(1500);
+    let pool_settings =
+        MempoolSettings { cache: config.mempool.cache, ..MempoolSettings::for_mtu(config.mempool.buffers, mtu_max) };
+    let pool = Mempool::new(&eal, pool_settings).map_err(StartupError::Mempool)?;
+    let mut ports = Vec::new();
+    for port in &config.ports {
+        ports.push(open_port(&eal, &pool, port, config.workers.cores.len())?);
+    }
+    let pools = config.workers.cores.iter().map(|_| pool.handle()).collect();
+    let register = {
+        let eal = eal.clone();
+        move |_: usize| eal.register_worker_thread().map_err(|error| error.to_string())
+    };
+    let policies = Policies::sign(policies, &identity);
+    if let Some(core) = config.control.core
+        && !core_affinity::set_for_current(core_affinity::CoreId { id: core })
+    {
+        log::warn("core", format_args!("the control thread cannot be pinned to core {core}; it runs on any"));
+    }
+    let (mut core, workers) =
+        assemble(config, Arc::new(identity), Arc::new(authority), policies, ports, pools, register, |c, m, r, t| {
+            Plane::open(c, m, r, t).map(Some)
+        })?;
+    let outcome = serve(&mut core, signals, ready_file);
+    end::<DpdkPort, _>(core, workers);
+    log::info("core", "stopped");
+    outcome
+}
+
+/// Announces the router and runs it.
+fn serve(
+    core: &mut Core<DpdkHandle>,
+    signals: UnixStream,
+    ready_file: Option<&Path>,
+) -> Result<Result<(), CoreError>, StartupError> {
+    core.stop_on(signals).map_err(StartupError::Core)?;
+    let listening = core.listen().map_err(StartupError::Core)?;
+    let listening: Vec<String> = listening.iter().map(ToString::to_string).collect();
+    let ports: Vec<String> = core
+        .handles()
+        .iter()
+        .map(|handle| format!("{} ({}, mtu {})", handle.name(), mac_text(handle.mac()), handle.mtu()))
+        .collect();
+    let name = core.config().router.name.clone();
+    log::info(
+        "core",
+        format_args!("ready name={name} listen={} ports: {}", listening.join(","), ports.join(", ")),
+    );
+    if let Some(path) = ready_file {
+        std::fs::write(path, format!("{}\n", listening.join(" ")))
+            .map_err(|reason| StartupError::ReadyFile { path: path.to_owned(), reason })?;
+    }
+    let outcome = core.run();
+    if let Some(path) = ready_file {
+        // It may be gone already, which is as it should be.
+        let _ = std::fs::remove_file(path);
+    }
+    log::info("core", "stopping");
+    Ok(outcome)
+}
+
+/// The interfaces beneath ports, kept from the kernel.
+struct HeldDevices {
+    rtnl: Option<Rtnl>,
+    held: Vec<Beneath>,
+}
+
+impl HeldDevices {
+    fn hold(config: &Config) -> Result<HeldDevices, StartupError> {
+        let mut devices = HeldDevices { rtnl: None, held: Vec::new() };
+        for port in &config.ports {
+            let Some(interface) = interface_beneath(&port.device) else { continue };
+            let rtnl = match &mut devices.rtnl {
+                Some(rtnl) => rtnl,
+                none => none.insert(Rtnl::open().map_err(StartupError::Netlink)?),
+            };
+            // What is held by then is put back when `devices` is dropped.
+            let held = Beneath::hold(rtnl, interface)
+                .map_err(|reason| StartupError::Beneath { port: port.name.clone(), reason })?;
+            devices.held.push(held);
+        }
+        Ok(devices)
+    }
+
+    fn undo(&mut self) {
+        let Some(rtnl) = &mut self.rtnl else { return };
+        for device in self.held.drain(..).rev() {
+            let name = device.name().to_owned();
+            if let Err(error) = device.undo(rtnl) {
+                log::warn("port", format_args!("{name} could not be put back as it was: {error}"));
+            }
+        }
+    }
+}
+
+/// The kernel's interface that the kernel must be kept from, for the drivers that share one with it.
+fn interface_beneath(device: &str) -> Option<&str> {
+    let shares = device.starts_with("net_af_packet") || device.starts_with("net_af_xdp");
+    device.split(',').filter(|_| shares).find_map(|argument| argument.strip_prefix("iface="))
+}
+
+fn start_eal(config: &Config) -> Result<Eal, StartupError> {
+    let mib = config.eal.memory_mb;
+    let huge = Memory::Huge { mib: Some(mib) };
+    let memory = match config.eal.memory {
+        MemoryKind::Huge => huge,
+        MemoryKind::NoHuge => Memory::Ordinary { mib },
+        MemoryKind::Auto => match free_hugepages_mib() {
+            free if free >= u64::from(mib) => huge,
+            free => {
+                log::warn(
+                    "eal",
+                    format_args!(
+                        "{free} MiB of hugepages are free and {mib} are wanted: ordinary pages are used, which is slower"
+                    ),
+                );
+                Memory::Ordinary { mib }
+            }
+        },
+    };
+    let settings = EalSettings {
+        main_core: config.control.core,
+        memory,
+        pci: config.ports.iter().any(|port| !port.device.starts_with("net_")),
+        args: config.eal.args.clone(),
+        ..EalSettings::new(&config.router.name)
+    };
+    let eal = Eal::start(&settings).map_err(StartupError::Eal)?;
+    let pages = if eal.has_hugepages() { "hugepages" } else { "ordinary pages" };
+    log::info("eal", format_args!("{} over {mib} MiB of {pages}", eal.version()));
+    Ok(eal)
+}
+
+fn open_port(eal: &Eal, pool: &Mempool, port: &crate::config::Port, workers: usize) -> Result<DpdkPort, StartupError> {
+    let workers = u16::try_from(workers).unwrap_or(u16::MAX);
+    let wanted = DpdkConfig {
+        rx_ring_len: port.rx_ring,
+        tx_ring_len: port.tx_ring,
+        rx_queues: workers,
+        tx_queues: workers,
+        mtu: port.mtu,
+        ..DpdkConfig::new(&port.name, &port.device)
+    };
+    let opened = DpdkPort::open(eal, pool, &wanted)
+        .map_err(|reason| StartupError::Port { port: port.name.clone(), reason })?;
+    let granted = opened.granted();
+    log::info(
+        "port",
+        format_args!(
+            "{}: {} ({}), {} receive queues of {}, {} transmit queues of {}",
+            port.name,
+            port.device,
+            granted.driver,
+            granted.rx_queues,
+            granted.rx_ring_len,
+            granted.tx_queues,
+            granted.tx_ring_len
+        ),
+    );
+    Ok(opened)
+}
+
+/// The workers of a router over ports of the type `P`.
+type WorkersOver<P, L> = Workers<<P as Port>::Rx, <P as Port>::Tx, L>;
+
+/// Starts the workers over ports of any kind, and a control core for them that does not listen yet.
+///
+/// # Errors
+/// [`StartupError::Workers`] or [`StartupError::Core`].
+#[allow(clippy::too_many_arguments)]
+pub fn assemble<P, L, G>(
+    config: Config,
+    identity: Arc<Identity>,
+    authority: Arc<Authority>,
+    policies: Policies,
+    ports: Vec<P>,
+    pools: Vec<L>,
+    register: impl Fn(usize) -> Result<G, String> + Send + Sync + 'static,
+    open_plane: impl FnOnce(&Config, &[[u8; 6]], &mio::Registry, usize) -> Result<Option<Plane>, PlaneError>,
+) -> Result<(Core<P::Handle>, WorkersOver<P, L>), StartupError>
+where
+    P: Port,
+    P::Rx: 'static,
+    P::Tx: 'static,
+    L: PacketPool<Buf = P::Buf> + 'static,
+{
+    let settings = Settings {
+        cores: config.workers.cores.iter().map(|core| Some(*core)).collect(),
+        burst_len: config.workers.burst,
+        idle: match config.workers.idle {
+            Idle::Spin => settings::Idle::Spin,
+            Idle::Backoff => settings::Idle::Backoff,
+        },
+        table: TableLimits {
+            programs_max: u32::try_from(config.control.limits.programs).unwrap_or(u32::MAX),
+            ..TableLimits::default()
+        },
+        ..Settings::default()
+    };
+    let mut handles = Vec::new();
+    let mut queues = Vec::new();
+    for (port, config) in ports.into_iter().zip(&config.ports) {
+        let (handle, rx, tx) = port.split();
+        let port_settings = PortSettings {
+            name: config.name.clone(),
+            mac: handle.mac(),
+            mtu: config.mtu,
+            controlled: config.controlled.clone().map(PrefixSet::new),
+            vlan: config.vlan.clone(),
+            queue_depth: usize::from(config.queue_depth),
+        };
+        queues.push(PortQueues { settings: port_settings, rx, tx });
+        handles.push(handle);
+    }
+    let macs: Vec<[u8; 6]> = handles.iter().map(PortHandle::mac).collect();
+    let poll = mio::Poll::new().map_err(|error| StartupError::Core(CoreError::Loop(error)))?;
+    let plane = open_plane(&config, &macs, poll.registry(), TOKENS_PLANE)
+        .map_err(|error| StartupError::Core(CoreError::Plane(error)))?;
+    let running = router::start(settings, queues, pools, register).map_err(StartupError::Workers)?;
+    let Running { table, fib, slow_path, resolve, counters, workers } = running;
+    let parts = Parts { config, identity, authority, policies, handles, table, fib, slow_path, resolve, counters };
+    match Core::new(parts, poll, plane) {
+        Ok(core) => Ok((core, workers)),
+        Err(error) => {
+            drop(workers.stop());
+            Err(StartupError::Core(error))
+        }
+    }
+}
+
+/// Ends a router: programs out, workers stopped, ports closed.
+pub fn end<P, L>(core: Core<P::Handle>, workers: WorkersOver<P, L>)
+where
+    P: Port,
+{
+    let Remains { plane, handles } = core.shut_down();
+    let stopped = workers.stop();
+    let balance = stopped.counters.balance();
+    if balance.difference != 0 {
+        log::error("core", format_args!("packets are unaccounted for: {balance:?}"));
+    }
+    drop(stopped);
+    drop(handles);
+    drop(plane);
+}

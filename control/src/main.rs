@@ -1,0 +1,139 @@
+//! `vinetd`: the router daemon.
+
+#![forbid(unsafe_code)]
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand, ValueEnum};
+use vinet_control::admin::{self, Command as AdminCommand};
+use vinet_control::config::LogFormat;
+use vinet_control::daemon::{self, Prepared};
+use vinet_control::log;
+
+/// The exit status for unusable arguments, files or machines.
+const UNUSABLE: u8 = 2;
+
+/// A programmable edge router: runs proof-carrying packet programs of its users.
+#[derive(Parser)]
+#[command(version, args_conflicts_with_subcommands = true)]
+struct Arguments {
+    #[command(subcommand)]
+    command: Option<Subcommands>,
+    /// The configuration file; configs/router.toml explains every key.
+    #[arg(long, value_name = "FILE")]
+    config: Option<PathBuf>,
+    /// Reads and checks the configuration and every file it names, and touches nothing.
+    #[arg(long)]
+    check: bool,
+    /// The form of log lines; wins over [control] log_format.
+    #[arg(long, value_name = "FORMAT")]
+    log_format: Option<Format>,
+    /// A file that is made when the router accepts sessions, and removed when it ends.
+    #[arg(long, value_name = "FILE")]
+    ready_file: Option<PathBuf>,
+}
+
+#[derive(Subcommand)]
+enum Subcommands {
+    /// Asks a running router, and prints one JSON object.
+    Ctl {
+        /// The router's admin socket.
+        #[arg(long, value_name = "PATH")]
+        socket: PathBuf,
+        /// What to ask for.
+        what: What,
+    },
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum Format {
+    Text,
+    Json,
+}
+
+#[derive(Clone, Copy, ValueEnum)]
+enum What {
+    /// All counters of the fast path, with the conservation equation.
+    Counters,
+    /// The installed programs.
+    Programs,
+    /// Routes and neighbours in force.
+    Fib,
+    /// Ports with their links and the devices' own counters.
+    Ports,
+    /// Sessions, admission and capacity.
+    Sessions,
+}
+
+impl What {
+    fn command(self) -> AdminCommand {
+        match self {
+            What::Counters => AdminCommand::Counters,
+            What::Programs => AdminCommand::Programs,
+            What::Fib => AdminCommand::Fib,
+            What::Ports => AdminCommand::Ports,
+            What::Sessions => AdminCommand::Sessions,
+        }
+    }
+}
+
+fn main() -> ExitCode {
+    let arguments = Arguments::parse();
+    match arguments.command {
+        Some(Subcommands::Ctl { socket, what }) => ctl(&socket, what.command()),
+        None => router(&arguments),
+    }
+}
+
+fn router(arguments: &Arguments) -> ExitCode {
+    let Some(file) = &arguments.config else {
+        eprintln!("vinetd: which router? Give its configuration with --config FILE (see configs/router.toml)");
+        return ExitCode::from(UNUSABLE);
+    };
+    let prepared = match Prepared::read(file) {
+        Ok(prepared) => prepared,
+        Err(error) => {
+            eprintln!("vinetd: {error}");
+            return ExitCode::from(UNUSABLE);
+        }
+    };
+    if arguments.check {
+        println!("{}: good", file.display());
+        return ExitCode::SUCCESS;
+    }
+    log::start(match arguments.log_format {
+        Some(Format::Text) => LogFormat::Text,
+        Some(Format::Json) => LogFormat::Json,
+        None => prepared.config.control.log_format,
+    });
+    let status = match daemon::run(prepared, arguments.ready_file.as_deref()) {
+        Ok(Ok(())) => ExitCode::SUCCESS,
+        Ok(Err(error)) => {
+            log::error("core", error);
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            log::error("start", error);
+            ExitCode::from(UNUSABLE)
+        }
+    };
+    log::flush();
+    status
+}
+
+fn ctl(socket: &std::path::Path, command: AdminCommand) -> ExitCode {
+    match admin::ask(socket, command) {
+        Ok(answer) => {
+            println!("{answer}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!(
+                "vinetd: no answer from {}: {error}; is the router running, and is this its [control] admin_socket?",
+                socket.display()
+            );
+            ExitCode::from(UNUSABLE)
+        }
+    }
+}
