@@ -2,6 +2,7 @@
 
 use super::*;
 use crate::cbor::{from_bytes, to_bytes};
+use crate::digest::Domain;
 use crate::error::Step as HandshakeStep;
 use crate::handshake::{Credentials, NOISE, PROLOGUE, binding};
 use crate::identity::{AuthorityKey, CertificateFault, Subject, Validity, parse_principal};
@@ -245,10 +246,9 @@ impl RawServer {
     fn answer(&mut self, hello: &[u8]) -> Vec<u8> {
         read(&mut self.noise, hello);
         let certificate = self.identity.certificate().encode();
-        let domain = crate::digest::Domain::RouterHandshake;
-        let digest = binding(domain, self.noise.get_handshake_hash(), &self.public, &certificate);
-        let signature = self.identity.sign(&digest);
-        write(&mut self.noise, &to_bytes(&Credentials { certificate, signature }))
+        let hash = self.noise.get_handshake_hash().to_vec();
+        let payload = credentials(Domain::RouterHandshake, &hash, &self.public, &certificate, &self.identity);
+        write(&mut self.noise, &payload)
     }
 }
 
@@ -308,6 +308,75 @@ fn a_routers_handshake_cannot_be_relayed_to_another_client() {
     push(&mut client, &write(&mut towards_owner, &stolen));
     assert_eq!(client.poll(at_ms(0)), Err(SessionError::NotItsKey(HandshakeStep::Router)));
     assert!(!client.is_established());
+}
+
+/// Credentials of `identity`, signed over the parts given.
+fn credentials(domain: Domain, hash: &[u8], public: &[u8], certificate: &[u8], identity: &Identity) -> Vec<u8> {
+    let signature = identity.sign(&binding(domain, hash, public, certificate));
+    to_bytes(&Credentials { certificate: identity.certificate().encode(), signature })
+}
+
+/// What a router says of a client that signs with its own key what `sign` makes of the handshake hash, the Noise static
+/// key, and its certificate.
+fn server_given(
+    testbed: &Testbed,
+    sign: impl FnOnce(&[u8], &[u8], &[u8]) -> Vec<u8>,
+) -> Result<Option<ServerEvent>, SessionError> {
+    let mut server = testbed.server();
+    let (mut noise, public) = raw(true);
+    let mut framed = Vec::new();
+    push_frame(&mut framed, &write(&mut noise, &[]));
+    server.receive(&framed);
+    server.poll(at_ms(0)).unwrap();
+    read(&mut noise, &frame_of(server.transmit()));
+    let payload = sign(noise.get_handshake_hash(), &public, &testbed.owner.certificate().encode());
+    framed.clear();
+    push_frame(&mut framed, &write(&mut noise, &payload));
+    server.receive(&framed);
+    server.poll(at_ms(0))
+}
+
+/// The same the other way round.
+fn client_given(
+    testbed: &Testbed,
+    sign: impl FnOnce(&[u8], &[u8], &[u8]) -> Vec<u8>,
+) -> Result<Option<ClientEvent>, SessionError> {
+    let mut client = testbed.client();
+    let (mut noise, public) = raw(false);
+    read(&mut noise, &frame_of(client.transmit()));
+    let payload = sign(noise.get_handshake_hash(), &public, &testbed.router.certificate().encode());
+    push(&mut client, &write(&mut noise, &payload));
+    client.poll(at_ms(0))
+}
+
+#[test]
+fn the_signature_of_a_handshake_is_over_this_handshake_this_static_key_and_this_certificate() {
+    let testbed = Testbed::new();
+    let other = [0x5a; 32];
+    let (owner, router) = (&*testbed.owner, &*testbed.router);
+    let (of_owner, of_router) = (Domain::OwnerHandshake, Domain::RouterHandshake);
+
+    let good = server_given(&testbed, |hash, public, cert| credentials(of_owner, hash, public, cert, owner));
+    assert!(matches!(good, Ok(Some(ServerEvent::Established(_)))));
+    for found in [
+        server_given(&testbed, |_, public, cert| credentials(of_owner, &other, public, cert, owner)),
+        server_given(&testbed, |hash, _, cert| credentials(of_owner, hash, &other, cert, owner)),
+        server_given(&testbed, |hash, public, _| credentials(of_owner, hash, public, &other, owner)),
+        server_given(&testbed, |hash, public, cert| credentials(of_router, hash, public, cert, owner)),
+    ] {
+        assert_eq!(found, Err(SessionError::NotItsKey(HandshakeStep::Owner)));
+    }
+
+    let good = client_given(&testbed, |hash, public, cert| credentials(of_router, hash, public, cert, router));
+    assert!(matches!(good, Ok(Some(ClientEvent::Established(_)))));
+    for found in [
+        client_given(&testbed, |_, public, cert| credentials(of_router, &other, public, cert, router)),
+        client_given(&testbed, |hash, _, cert| credentials(of_router, hash, &other, cert, router)),
+        client_given(&testbed, |hash, public, _| credentials(of_router, hash, public, &other, router)),
+        client_given(&testbed, |hash, public, cert| credentials(of_owner, hash, public, cert, router)),
+    ] {
+        assert_eq!(found, Err(SessionError::NotItsKey(HandshakeStep::Router)));
+    }
 }
 
 #[test]
