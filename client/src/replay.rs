@@ -2,14 +2,13 @@
 //!
 //! The executor runs only what the checker accepted, through the cells that a router's table would hold. The reference
 //! needs no proof, is slow, and says what is right. A capture may hold less of a packet than was on the wire; such a
-//! packet is judged as the whole one, with the bytes that are missing taken as zero. What no program ever sees (frames
-//! that are not IP, or malformed) is forwarded.
+//! packet is judged by its addresses as the whole one, and the bytes that are missing count as never seen. What no
+//! program ever sees (frames that are not IP, or malformed) is forwarded.
 
-use crate::pcap::{Capture, PACKET_BYTES_MAX, Packet, Writer};
-use std::borrow::Cow;
+use crate::pcap::{Capture, Packet, Writer};
 use std::fmt;
 use std::sync::Arc;
-use vinet_pktops::parse::{Headers, headers};
+use vinet_pktops::parse::{Headers, headers_snapped};
 use vinet_pktops::reference::Reference;
 use vinet_pktops::{Executable, LowerError, State, Verdict};
 use vinet_prover::{NotProven, prove};
@@ -158,7 +157,7 @@ impl Engine {
     }
 
     /// Adds to `out` whether each packet of a burst is discarded.
-    fn run(&mut self, burst: &[(Cow<'_, [u8]>, Headers, u64)], out: &mut Vec<bool>) -> Result<(), Unset> {
+    fn run(&mut self, burst: &[(&[u8], Headers, u64)], out: &mut Vec<bool>) -> Result<(), Unset> {
         match self {
             Engine::Executor(executor) => {
                 out.extend(burst.iter().map(|(frame, headers, now_ns)| executor.discards(frame, headers, *now_ns)));
@@ -215,12 +214,12 @@ pub fn replay(capture: &Capture<'_>, engine: &mut Engine, burst_len: usize) -> R
         let mut burst = Vec::new();
         let mut seen = Vec::new();
         for packet in packets {
-            let frame = whole(packet);
-            counts.cut += u64::from(frame.len() > packet.bytes.len());
-            let parsed = headers(&frame).ok();
+            let wire_len = wire_len(packet);
+            counts.cut += u64::from(wire_len > packet.bytes.len());
+            let parsed = headers_snapped(packet.bytes, wire_len).ok();
             seen.push(parsed.is_some());
             let now_ns = u64::from(packet.seconds) * 1_000_000_000 + u64::from(packet.nanoseconds);
-            burst.extend(parsed.map(|headers| (frame, headers, now_ns)));
+            burst.extend(parsed.map(|headers| (packet.bytes, headers, now_ns)));
         }
         let mut verdicts = Vec::with_capacity(burst.len());
         engine.run(&burst, &mut verdicts)?;
@@ -239,15 +238,9 @@ pub fn replay(capture: &Capture<'_>, engine: &mut Engine, burst_len: usize) -> R
     Ok((writer.finish(), counts))
 }
 
-/// The frame as it was on the wire: of the length that the capture tells or the IP header states, whichever is more.
-fn whole<'a>(packet: &Packet<'a>) -> Cow<'a, [u8]> {
-    let len = (packet.wire_len as usize).max(stated_len(packet.bytes).unwrap_or(0)).min(PACKET_BYTES_MAX);
-    if len <= packet.bytes.len() {
-        return Cow::Borrowed(packet.bytes);
-    }
-    let mut frame = packet.bytes.to_vec();
-    frame.resize(len, 0);
-    Cow::Owned(frame)
+/// The length of the frame on the wire, as the capture tells or the IP header states, whichever is more.
+fn wire_len(packet: &Packet<'_>) -> usize {
+    (packet.wire_len as usize).max(stated_len(packet.bytes).unwrap_or(0))
 }
 
 /// The length of the frame by its IP header, where there is one behind at most two VLAN tags.

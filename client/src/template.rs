@@ -24,7 +24,7 @@ pub fn spam(words: &[Vec<u8>], lifetime_s: u32, owner: &Principal) -> String {
     head(&mut text, lifetime_s, owner);
     text.push_str("SourceIP(i), Packets(i) = GROUP_BY_SOURCE(MyPackets);\nforeach i do\n");
     for (i, word) in words.iter().enumerate() {
-        let joint = if i == 0 { "if " } else { "and" };
+        let joint = if i == 0 { "if" } else { "and" };
         let then = if i + 1 == words.len() { " then" } else { "" };
         let _ = writeln!(text, "  {joint} CONTAINS_STRING(Packets(i), {}){then}", quoted(word));
     }
