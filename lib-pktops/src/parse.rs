@@ -599,4 +599,4 @@ fn walk_extensions(packet: &[u8], headers: &mut Headers) {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

@@ -52,20 +52,23 @@ impl Content {
             .unwrap_or(same);
         let end = start + data.len() as u64;
         self.furthest = self.furthest.max(end);
-        let mut new = Vec::new();
+        // The new bytes, as runs from the first to the last.
+        let mut runs: Vec<(u64, u64)> = Vec::new();
         for (at, byte) in (start..).zip(data) {
-            self.bytes.entry(at).or_insert_with(|| {
-                new.push(at);
-                *byte
-            });
-        }
-        for word in words {
-            if self.found.contains(word) {
+            if self.bytes.contains_key(&at) {
                 continue;
             }
+            self.bytes.insert(at, *byte);
+            match runs.last_mut() {
+                Some((_, last)) if *last + 1 == at => *last = at,
+                _ => runs.push((at, at)),
+            }
+        }
+        // A word that was not there before has a new byte in it.
+        for word in words {
             let reach = word.len() as u64 - 1;
-            let starts: HashSet<u64> = new.iter().flat_map(|at| at - reach..=*at).collect();
-            if starts.into_iter().any(|start| self.holds(start, word)) {
+            let is_new = |run: &(u64, u64)| (run.0 - reach..=run.1).any(|start| self.holds(start, word));
+            if !self.found.contains(word) && runs.iter().any(is_new) {
                 self.found.insert(word.clone());
             }
         }

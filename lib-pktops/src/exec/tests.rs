@@ -1,6 +1,8 @@
 use super::*;
 use crate::lower::CELLS_MAX;
 use crate::parse::headers;
+use crate::parse::headers_snapped;
+use crate::parse::tests::{captures, frames};
 use crate::reference::Reference;
 use crate::samples::{Carried, Random, Traffic, World, addr, frame, prefix, seed};
 use std::collections::BTreeSet;
@@ -363,4 +365,34 @@ fn a_burst_is_its_packets_one_by_one() {
     executable.run_window(&mut together, packets, 0, &mut verdicts);
     assert_eq!(verdicts, one_by_one, "seed {seed}");
     assert!(verdicts.contains(&Verdict::Forward));
+}
+
+#[test]
+fn filters_over_the_captures_are_the_reference() {
+    // Words that are in the captures, cut by segments or not, and one that is in none.
+    let words: &[&[u8]] = &[b"HTTP/1.1", b"Subject: ", b"SSH-2.0", b"RETR", b"no capture has this"];
+    let mut discarded = 0;
+    for path in captures() {
+        let parsed: Vec<(Vec<u8>, Headers)> = frames(&path)
+            .into_iter()
+            .filter_map(|frame| headers_snapped(&frame, usize::from(u16::MAX)).ok().map(|headers| (frame, headers)))
+            .collect();
+        let owners: BTreeSet<_> = parsed.iter().map(|(_, headers)| headers.dst).collect();
+        for owner in owners.into_iter().take(3).map(Principal::EndUser) {
+            let either = |a, b| Cond::Or(Box::new(a), Box::new(b));
+            let cond = either(either(contains(0), contains(1)), either(contains(2), either(contains(3), contains(4))));
+            let program = on_packets_from(set(&["0.0.0.0/0", "::/0"]), words, discard_if(cond));
+            let runner = runner(&program, &owner);
+            let mut state = runner.state(4096, 16);
+            let mut reference = Reference::new(&program, &owner);
+            for (i, (frame, headers)) in parsed.iter().enumerate() {
+                let expected = reference.run(frame, headers).unwrap();
+                let got = runner.discards(&mut state, frame, headers);
+                assert_eq!(got, expected, "{}, packet {i} to {owner}", path.display());
+                discarded += usize::from(got);
+            }
+            assert_eq!((state.counters().flows_evicted, state.counters().islands_evicted), (0, 0));
+        }
+    }
+    assert!(captures().is_empty() || discarded > 500, "{discarded}");
 }
