@@ -511,6 +511,11 @@ fn requests_are_bounded() {
         }
         assert_eq!(asked, 256);
         assert_eq!(resolver.dropped(), 144);
+        // What the kernel refuses is dropped too.
+        ip("link del vp2");
+        let later = start + std::time::Duration::from_secs(2);
+        let outcome = resolver.request(&mut router.rtnl, &mut router.mirror, 2, addr("10.2.0.9"), later).unwrap();
+        assert_eq!(outcome, Outcome::Unable);
     });
 }
 

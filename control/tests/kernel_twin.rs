@@ -117,10 +117,12 @@ fn the_kernel_answers_arp_nd_and_pings_through_the_twin() {
         assert_eq!(reply[62..78], own);
         assert_eq!(reply[58] & 0x80, 0x80, "it says that it is a router");
 
-        let echo = vec![128, 0, 0, 0, 0x56, 0x49, 0, 1, 1, 2, 3, 4];
-        twin.send(&ethernet(MAC, HOST, 0x86dd, &icmp6(host, own, echo))).unwrap();
+        let echo = ethernet(MAC, HOST, 0x86dd, &icmp6(host, own, vec![128, 0, 0, 0, 0x56, 0x49, 0, 1, 1, 2, 3, 4]));
         let is_echo = |frame: &Vec<u8>| frame[12..14] == [0x86, 0xdd] && frame[20] == 58 && frame[54] == 129;
-        eventually("an ICMPv6 echo reply", || frames(&mut twin).into_iter().find(is_echo));
+        eventually("an ICMPv6 echo reply", || {
+            twin.send(&echo).unwrap();
+            frames(&mut twin).into_iter().find(is_echo)
+        });
     });
 }
 

@@ -120,7 +120,7 @@ enum Found {
     Sysctl { ip: Ip, setting: &'static str, value: String },
     Offload(Offload),
     Link(LinkState),
-    Ingress { _drop: IngressDrop },
+    Ingress(IngressDrop),
 }
 
 /// An interface beneath a port.
@@ -170,7 +170,7 @@ impl Beneath {
             Some(EBUSY) => BeneathError::Held { name: name.clone() },
             _ => BeneathError::Netlink { name: name.clone(), source },
         })?;
-        self.found.push(Found::Ingress { _drop: held });
+        self.found.push(Found::Ingress(held));
 
         for (ip, setting, value) in SETTINGS {
             let Some(before) = sysctl::read(ip, &name, setting).map_err(BeneathError::Sysctl)? else { continue };
@@ -227,7 +227,9 @@ impl Beneath {
                     rtnl.change_link(self.index, change)
                         .map_err(|source| BeneathError::Netlink { name: name.clone(), source })
                 }
-                Found::Ingress { .. } => Ok(()),
+                Found::Ingress(held) => {
+                    held.release().map_err(|source| BeneathError::Netlink { name: name.clone(), source })
+                }
             };
             first = first.and(done);
         }

@@ -17,7 +17,7 @@ use netlink_packet_route::route::{
 };
 use netlink_packet_route::rule::{RuleAction, RuleAttribute, RuleMessage};
 use netlink_packet_route::{AddressFamily, RouteNetlinkMessage};
-use nix::libc::{EEXIST, ENODEV, ENOENT, ESRCH};
+use nix::libc::{EAFNOSUPPORT, EEXIST, ENODEV, ENOENT, ESRCH};
 use vinet_trusted::addr::{Addr, Prefix};
 
 use super::netlink::{NetlinkError, Rtnl};
@@ -231,7 +231,11 @@ impl Rtnl {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let message = RouteNetlinkMessage::NewRule(transit_rule(family, name));
             let request = || format!("add the rule that nothing from {name} is forwarded");
-            unless(self.change(message, NLM_F_CREATE | NLM_F_EXCL, &request), EEXIST)?;
+            match unless(self.change(message, NLM_F_CREATE | NLM_F_EXCL, &request), EEXIST) {
+                // A kernel without IPv6 forwards none.
+                Err(error) if family == AddressFamily::Inet6 && error.refusal() == Some(EAFNOSUPPORT) => {}
+                result => result?,
+            }
         }
         Ok(())
     }
@@ -243,7 +247,10 @@ impl Rtnl {
     pub(super) fn allow_transit(&mut self, name: &str) -> Result<(), NetlinkError> {
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let message = RouteNetlinkMessage::DelRule(transit_rule(family, name));
-            unless(self.change(message, 0, &|| format!("remove the rule for {name}")), ENOENT)?;
+            match unless(self.change(message, 0, &|| format!("remove the rule for {name}")), ENOENT) {
+                Err(error) if family == AddressFamily::Inet6 && error.refusal() == Some(EAFNOSUPPORT) => {}
+                result => result?,
+            }
         }
         Ok(())
     }

@@ -6,7 +6,7 @@
 //! needed: the drop is the policy of an empty base chain. The table belongs to the socket (NFT_TABLE_F_OWNER), so the
 //! kernel removes it when the daemon ends, however it ends.
 //!
-//! The four messages are written by hand, after linux/netfilter/nfnetlink.h and nf_tables.h.
+//! The messages are written by hand, after linux/netfilter/nfnetlink.h and nf_tables.h.
 
 use std::io;
 
@@ -22,6 +22,7 @@ const NFNL_MSG_BATCH_BEGIN: u16 = 0x10;
 const NFNL_MSG_BATCH_END: u16 = 0x11;
 const NFNL_SUBSYS_NFTABLES: u16 = 10;
 const NFT_MSG_NEWTABLE: u16 = NFNL_SUBSYS_NFTABLES << 8;
+const NFT_MSG_DELTABLE: u16 = NFNL_SUBSYS_NFTABLES << 8 | 2;
 const NFT_MSG_NEWCHAIN: u16 = NFNL_SUBSYS_NFTABLES << 8 | 3;
 
 const AF_UNSPEC: u8 = 0;
@@ -49,7 +50,8 @@ const PRIORITY: i32 = -1000;
 #[derive(Debug)]
 pub(super) struct IngressDrop {
     /// The owner of the table.
-    _socket: Socket,
+    socket: Socket,
+    table: String,
 }
 
 impl IngressDrop {
@@ -80,49 +82,79 @@ impl IngressDrop {
         attribute(&mut new_chain, NFTA_CHAIN_POLICY, &NF_DROP.to_be_bytes());
         attribute(&mut new_chain, NFTA_CHAIN_TYPE, &c_string("filter"));
 
-        let create = NLM_F_CREATE | NLM_F_EXCL | NLM_F_ACK;
-        let mut batch = Vec::new();
-        message(&mut batch, NFNL_MSG_BATCH_BEGIN, 0, 1, AF_UNSPEC, NFNL_SUBSYS_NFTABLES, &[]);
-        message(&mut batch, NFT_MSG_NEWTABLE, create, 2, NFPROTO_NETDEV, 0, &new_table);
-        message(&mut batch, NFT_MSG_NEWCHAIN, create, 3, NFPROTO_NETDEV, 0, &new_chain);
-        message(&mut batch, NFNL_MSG_BATCH_END, 0, 4, AF_UNSPEC, NFNL_SUBSYS_NFTABLES, &[]);
-        socket.send(&batch, 0).map_err(socket_error("send a request to netfilter"))?;
+        let create = NLM_F_CREATE | NLM_F_EXCL;
+        transact(
+            &socket,
+            &[(NFT_MSG_NEWTABLE, create, &new_table), (NFT_MSG_NEWCHAIN, create, &new_chain)],
+            &|code| {
+                NetlinkError::Refused {
+                    request: format!("drop at the netfilter ingress of {interface} what arrives there"),
+                    // The table of another owner shows as either of the others.
+                    source: io::Error::from_raw_os_error(if matches!(code, EEXIST | EPERM) { EBUSY } else { code }),
+                }
+            },
+        )?;
+        Ok(IngressDrop { socket, table })
+    }
 
-        let refused = |code: i32| NetlinkError::Refused {
-            request: format!("drop at the netfilter ingress of {interface} what arrives there"),
-            // The table of another owner shows as either of the others.
-            source: io::Error::from_raw_os_error(if matches!(code, EEXIST | EPERM) { EBUSY } else { code }),
-        };
-        // Either both are acknowledged, or the first error ends the batch.
-        let mut acknowledged = 0;
-        let mut datagram = Vec::with_capacity(DATAGRAM_LEN_MAX);
-        while acknowledged < 2 {
-            datagram.clear();
-            socket.recv(&mut datagram, 0).map_err(socket_error("wait for an answer of netfilter"))?;
-            for part in Parts(&datagram).flatten() {
-                let answer = NetlinkBuffer::new(part);
-                if answer.message_type() != NLMSG_ERROR {
-                    continue;
-                }
-                let code = answer.payload().get(..4).and_then(|bytes| bytes.try_into().ok());
-                match code.map_or(0, i32::from_ne_bytes) {
-                    0 => acknowledged += 1,
-                    code => return Err(refused(code.saturating_neg())),
-                }
-            }
-        }
-        Ok(IngressDrop { _socket: socket })
+    /// Lets in again what arrives. Dropping an [`IngressDrop`] does so too, but only when its socket is closed in every
+    /// process: one that is being started from another thread has a copy for a moment.
+    ///
+    /// # Errors
+    /// [`NetlinkError`], none of which is expected.
+    pub(super) fn release(self) -> Result<(), NetlinkError> {
+        let mut table = Vec::new();
+        attribute(&mut table, NFTA_TABLE_NAME, &c_string(&self.table));
+        transact(&self.socket, &[(NFT_MSG_DELTABLE, 0, &table)], &|code| NetlinkError::Refused {
+            request: format!("remove the netfilter table {}", self.table),
+            source: io::Error::from_raw_os_error(code),
+        })
     }
 }
 
+/// Sends `changes` (kind, flags, attributes of each) as one batch, of which either all or nothing is done.
+fn transact(
+    socket: &Socket,
+    changes: &[(u16, u16, &[u8])],
+    refused: &dyn Fn(i32) -> NetlinkError,
+) -> Result<(), NetlinkError> {
+    let mut batch = Vec::new();
+    message(&mut batch, NFNL_MSG_BATCH_BEGIN, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES, &[]);
+    for (kind, flags, attributes) in changes {
+        message(&mut batch, *kind, flags | NLM_F_ACK, NFPROTO_NETDEV, 0, attributes);
+    }
+    message(&mut batch, NFNL_MSG_BATCH_END, 0, AF_UNSPEC, NFNL_SUBSYS_NFTABLES, &[]);
+    socket.send(&batch, 0).map_err(socket_error("send a request to netfilter"))?;
+
+    // Either each change is acknowledged, or the first error ends the batch.
+    let mut acknowledged = 0;
+    let mut datagram = Vec::with_capacity(DATAGRAM_LEN_MAX);
+    while acknowledged < changes.len() {
+        datagram.clear();
+        socket.recv(&mut datagram, 0).map_err(socket_error("wait for an answer of netfilter"))?;
+        for part in Parts(&datagram).flatten() {
+            let answer = NetlinkBuffer::new(part);
+            if answer.message_type() != NLMSG_ERROR {
+                continue;
+            }
+            let code = answer.payload().get(..4).and_then(|bytes| bytes.try_into().ok());
+            match code.map_or(0, i32::from_ne_bytes) {
+                0 => acknowledged += 1,
+                code => return Err(refused(code.saturating_neg())),
+            }
+        }
+    }
+    Ok(())
+}
+
 /// Appends a netlink message with an `nfgenmsg`.
-fn message(batch: &mut Vec<u8>, kind: u16, flags: u16, sequence: u32, family: u8, resource: u16, attributes: &[u8]) {
+fn message(batch: &mut Vec<u8>, kind: u16, flags: u16, family: u8, resource: u16, attributes: &[u8]) {
     let len = 16 + 4 + attributes.len() as u32;
     batch.extend(len.to_ne_bytes());
     batch.extend(kind.to_ne_bytes());
     batch.extend((NLM_F_REQUEST | flags).to_ne_bytes());
-    batch.extend(sequence.to_ne_bytes());
-    batch.extend(0u32.to_ne_bytes());
+    // The sequence number and the sender's port are of no use here.
+    batch.extend([0; 8]);
     batch.extend([family, 0]);
     batch.extend(resource.to_be_bytes());
     batch.extend(attributes);

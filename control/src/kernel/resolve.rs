@@ -14,7 +14,6 @@
 use std::collections::HashMap;
 use std::time::{Duration, Instant};
 
-use nix::libc::{ENETDOWN, ENOBUFS, ENODEV};
 use vinet_trusted::addr::Addr;
 
 use super::PortIndex;
@@ -39,7 +38,7 @@ pub enum Outcome {
     Needless,
     /// Too many requests: dropped. The worker asks again with its next packet.
     OverLimit,
-    /// The kernel cannot look: the twin is down or gone, or its table is full. Dropped.
+    /// The kernel refuses to look: the twin is down or gone, or its table is full. Dropped.
     Unable,
 }
 
@@ -133,9 +132,9 @@ impl Resolver {
         self.asked_at.insert(key, now);
         match rtnl.use_neighbour(interface, addr) {
             Ok(()) => Ok(Outcome::Asked),
-            Err(error) if matches!(error.refusal(), Some(ENOBUFS | ENODEV | ENETDOWN)) => {
-                Ok(self.drop_request(Outcome::Unable))
-            }
+            // Whatever its reason (the table is full, the interface is gone, the address is none of a neighbour): packets
+            // of strangers cause these requests, so a refusal costs the request and no more.
+            Err(error) if error.refusal().is_some() => Ok(self.drop_request(Outcome::Unable)),
             Err(error) => Err(error),
         }
     }
