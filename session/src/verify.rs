@@ -344,6 +344,14 @@ mod tests {
             t.proof.as_mut().unwrap().insert(0, last);
         });
         assert_eq!(verify(&testbed, moved), Err(RequestFault::BadSignature));
+        // No proof is not the same as any proof, whatever its bytes.
+        let mut none = terms(&testbed);
+        none.proof = None;
+        for proof in [vec![], vec![0; 8]] {
+            let upload = Upload::sign(none.clone(), &testbed.owner);
+            let upload = upload.with_terms(Terms { proof: Some(proof), ..none.clone() });
+            assert_eq!(verify(&testbed, upload), Err(RequestFault::BadSignature));
+        }
         // Nor does the early comparison stand in for the signature: signed for the wrong one, asked of the right one.
         for alter in [
             (|t: &mut Terms| t.policy_id[0] ^= 1) as fn(&mut Terms),
