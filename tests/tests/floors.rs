@@ -17,7 +17,11 @@ const FLOORS: &[(&str, u8, Option<&[&str]>)] = &[
     ("vinet-session", 1, Some(&["vinet-trusted"])),
     ("vinet-fastpath", 2, Some(&["vinet-trusted", "vinet-pktops", "vinet-dpdk-sys"])),
     ("vinet-client", 2, Some(&["vinet-trusted", "vinet-prover", "vinet-pktops", "vinet-session"])),
-    ("vinet-control", 3, Some(&["vinet-trusted", "vinet-prover", "vinet-session", "vinet-pktops", "vinet-fastpath"])),
+    (
+        "vinet-control",
+        3,
+        Some(&["vinet-trusted", "vinet-prover", "vinet-session", "vinet-pktops", "vinet-fastpath", "vinet-tap-sys"]),
+    ),
     ("vinet-perf", 4, None),
     ("vinet-tests", 4, None),
     ("vinet-fuzz", 4, None),
