@@ -152,8 +152,6 @@ pub struct Eal {
 struct Shared {
     /// The pools made so far, as addresses of `rte_mempool`, and how many buffers each has. They live until the clean-up.
     pools: Mutex<Vec<(usize, u32)>>,
-    /// EAL's own threads: they never hold a packet.
-    own_threads: Vec<libc::pid_t>,
 }
 
 /// Set by the first start; never cleared, because DPDK cannot be started again.
@@ -186,11 +184,11 @@ impl Eal {
         // SAFETY: the array holds `count` strings and a null; EAL may reorder the pointers, and copies what it keeps.
         let outcome = unsafe { sys::rte_eal_init(count, pointers.as_mut_ptr()) };
         let errno = errno();
-        let own_threads = affinities.restore();
+        affinities.restore();
         if outcome < 0 {
             return Err(EalError::from_log(errno, &log::since(mark), settings, &args));
         }
-        Ok(Eal { shared: Arc::new(Shared { pools: Mutex::new(Vec::new()), own_threads }) })
+        Ok(Eal { shared: Arc::new(Shared { pools: Mutex::new(Vec::new()) }) })
     }
 
     /// The version of the DPDK that runs.
@@ -246,8 +244,9 @@ impl Drop for Shared {
             unsafe { sys::rte_mempool_avail_count(pool as *const sys::rte_mempool) == buffers }
         });
         // A packet that is out would point into unmapped memory after the clean-up. With all of them in their pools
-        // none can leave (no pool handle and no port is left), but one may be on its last steps into the pool.
-        if all_home && threads::all_others_rest(&self.own_threads) {
+        // none can leave (no pool handle and no port is left), but one may be on its last steps into the pool: steps without
+        // a system call, so a thread that is seen asleep is not on them.
+        if all_home && threads::all_others_rest() {
             // SAFETY: no port, pool handle or registered thread is left (each holds an Eal), and no packet is out.
             unsafe { sys::rte_eal_cleanup() };
         }
@@ -369,7 +368,7 @@ impl EalError {
         } else if has("ermission denied") || has("Operation not permitted") {
             EalError::NotPermitted { log }
         } else if let Some(core) = settings.main_core
-            && (has("invalid parameter for --lcores") || has("lcores"))
+            && has("invalid parameter for --lcores")
         {
             EalError::NoSuchCore { core }
         } else if has("nvalid") || has("nrecognized") || has("cannot be used") || has("cannot be specified") {

@@ -6,9 +6,15 @@
 mod ports_support;
 
 use std::collections::BTreeMap;
-use std::fs;
+use std::ffi::OsStr;
+use std::path::Path;
+use std::time::Instant;
+use std::{env, fs, thread};
 
-use ports_support::{eal, frame, frames, in_children, pool, read_pcap, receive, send_all, write_pcap};
+use ports_support::{
+    ARRIVAL_TIME_MAX, FILE_PREFIX, eal, finish, frame, frames, in_children, pool, read_pcap, receive, send_all, spawn,
+    wait_until, write_pcap,
+};
 use vinet_fastpath::eal::{Eal, EalError, EalSettings, Memory};
 use vinet_fastpath::port::dpdk::{Direction, DpdkConfig, DpdkPort, PortError};
 use vinet_fastpath::port::mbuf::{HEADROOM_LEN, Mbuf, Mempool, MempoolError, MempoolSettings};
@@ -230,7 +236,7 @@ fn eal_starts_once_keeps_affinities_and_registers_threads() {
         let before = allowed();
         let mut settings = EalSettings::new("vinet/test");
         assert!(matches!(Eal::start(&settings), Err(EalError::BadFilePrefix { .. })), "does not count as a start");
-        settings = EalSettings::new(&format!("vinet-test-{}", std::process::id()));
+        settings = EalSettings::new(FILE_PREFIX);
         settings.memory = memory;
         settings.pci = false;
         settings.main_core = Some(0);
@@ -279,6 +285,94 @@ fn eal_starts_once_keeps_affinities_and_registers_threads() {
     });
 }
 
+/// Set for the process that holds a file prefix in the next test: where it says that it does.
+const HOLDER_READY: &str = "VINET_PORTS_HOLDER_READY";
+/// And the file prefix.
+const HOLDER_PREFIX: &str = "VINET_PORTS_HOLDER_PREFIX";
+
+#[test]
+fn a_file_prefix_in_use_is_told() {
+    const TEST: &str = "a_file_prefix_in_use_is_told";
+    in_children(TEST, |_| {
+        let prefix = env::var(HOLDER_PREFIX).unwrap_or_else(|_| format!("vinet-test-{}", std::process::id()));
+        let mut settings = EalSettings::new(&prefix);
+        settings.memory = Memory::Ordinary { mib: 32 };
+        settings.in_memory = false;
+        settings.pci = false;
+        settings.args = vec!["--no-telemetry".to_owned()];
+        if let Some(ready) = env::var_os(HOLDER_READY) {
+            let _eal = Eal::start(&settings).unwrap();
+            fs::write(&ready, "").unwrap();
+            let asked_to_end = || !Path::new(&ready).exists();
+            wait_until("the other process has seen us", asked_to_end);
+            return;
+        }
+        let folder = tempfile::tempdir().unwrap();
+        let ready = folder.path().join("ready");
+        let holder =
+            spawn(TEST, "ordinary", &[(HOLDER_READY, ready.as_os_str()), (HOLDER_PREFIX, OsStr::new(&prefix))]);
+        wait_until("the holder has the prefix", || ready.exists());
+        let error = Eal::start(&settings).unwrap_err();
+        fs::remove_file(&ready).unwrap();
+        finish(holder, "the holder");
+        assert_eq!(error, EalError::PrefixInUse { prefix: prefix.clone() });
+        assert!(error.to_string().contains(&prefix), "{error}");
+        let _ = fs::remove_dir_all(format!("/var/run/dpdk/{prefix}"));
+    });
+}
+
+#[test]
+fn buffers_come_back_from_threads_with_caches_of_their_own() {
+    in_children("buffers_come_back_from_threads_with_caches_of_their_own", |memory| {
+        const COUNT: usize = 50_000;
+        let eal = eal(memory);
+        let pool = pool(&eal);
+        let (_, mut rx, mut tx) = DpdkPort::open(&eal, &pool, &DpdkConfig::new("loop", "net_ring0")).unwrap().split();
+        let mut buffers = pool.handle();
+        let sender = thread::spawn({
+            let eal = eal.clone();
+            move || {
+                let _worker = eal.register_worker_thread().unwrap();
+                let mut burst = Burst::new();
+                let mut sent = 0;
+                while sent < COUNT {
+                    while burst.room() > 0 && sent + burst.len() < COUNT {
+                        match buffers.allocate(&frame((sent + burst.len()) as u32, 60)) {
+                            Some(packet) => burst.push(packet).unwrap(),
+                            None => break,
+                        }
+                    }
+                    match tx[0].send(&mut burst) {
+                        0 => thread::yield_now(),
+                        count => sent += count,
+                    }
+                }
+            }
+        });
+        let receiver = thread::spawn(move || {
+            let _worker = eal.register_worker_thread().unwrap();
+            let mut burst = Burst::new();
+            let mut received = 0;
+            let deadline = Instant::now() + 2 * ARRIVAL_TIME_MAX;
+            while received < COUNT {
+                if rx[0].receive(&mut burst) == 0 {
+                    assert!(Instant::now() < deadline, "{received} of {COUNT} frames arrived");
+                    thread::yield_now();
+                }
+                for packet in burst.packets() {
+                    assert_eq!(packet.bytes(), frame(received as u32, 60));
+                    received += 1;
+                }
+                // By ones and at once in turn.
+                if received % 2 == 0 { Mbuf::drop_all(&mut burst) } else { drop(burst.drain()) }
+            }
+        });
+        sender.join().unwrap();
+        receiver.join().unwrap();
+        assert_eq!(pool.free(), pool.settings().buffers);
+    });
+}
+
 #[test]
 fn a_packet_outlives_everything_else() {
     in_children("a_packet_outlives_everything_else", |memory| {
@@ -293,7 +387,7 @@ fn a_packet_outlives_everything_else() {
 #[test]
 fn a_wrong_core_or_argument_is_named() {
     in_children("a_wrong_core_or_argument_is_named", |memory| {
-        let mut settings = EalSettings::new("vinet-test-refused");
+        let mut settings = EalSettings::new(FILE_PREFIX);
         settings.memory = memory;
         settings.pci = false;
         let error = match memory {

@@ -24,22 +24,15 @@ impl Affinities {
         Affinities { saved: Vec::new(), own: affinity(0) }
     }
 
-    /// Gives every thread its own back, and threads that are new the calling thread's; returns the new ones.
-    pub(super) fn restore(self) -> Vec<libc::pid_t> {
+    /// Gives every thread its own back, and threads that are new (EAL's) the calling thread's.
+    pub(super) fn restore(self) {
         self.restore_own();
-        let mut new = Vec::new();
         for task in tasks() {
-            match self.saved.iter().find(|(saved, _)| *saved == task) {
-                Some((_, set)) => set_affinity(task, set),
-                None => {
-                    new.push(task);
-                    if let Some(set) = &self.own {
-                        set_affinity(task, set);
-                    }
-                }
+            let saved = self.saved.iter().find(|(saved, _)| *saved == task).map(|(_, set)| set);
+            if let Some(set) = saved.or(self.own.as_ref()) {
+                set_affinity(task, set);
             }
         }
-        new
     }
 
     /// Gives the calling thread its own back.
@@ -50,11 +43,11 @@ impl Affinities {
     }
 }
 
-/// Whether each thread other than the calling one and `known` was seen asleep in the kernel, at a time after the call.
-pub(super) fn all_others_rest(known: &[libc::pid_t]) -> bool {
+/// Whether each thread other than the calling one was seen asleep in the kernel, at a time after the call.
+pub(super) fn all_others_rest() -> bool {
     // SAFETY: gettid has no preconditions.
     let own = unsafe { libc::gettid() };
-    let mut busy: Vec<libc::pid_t> = tasks().into_iter().filter(|task| *task != own && !known.contains(task)).collect();
+    let mut busy: Vec<libc::pid_t> = tasks().into_iter().filter(|task| *task != own).collect();
     for _ in 0..LOOKS_MAX {
         busy.retain(|task| !rests(*task));
         if busy.is_empty() {

@@ -24,6 +24,9 @@ const SCENARIO_TIME_MAX: Duration = Duration::from_secs(30);
 /// How long anything that was sent may take to arrive.
 pub const ARRIVAL_TIME_MAX: Duration = Duration::from_secs(5);
 
+/// The scenarios share no files, so they can share the name of the folder that DPDK leaves in /var/run.
+pub const FILE_PREFIX: &str = "vinet-test";
+
 const CHILD: &str = "VINET_PORTS_CHILD";
 
 /// Pollers are run one after another: there may be two processors only.
@@ -97,7 +100,7 @@ pub fn finish(mut child: Child, what: &str) {
 
 /// EAL for virtual devices only.
 pub fn eal(memory: Memory) -> Eal {
-    let mut settings = EalSettings::new(&format!("vinet-test-{}", std::process::id()));
+    let mut settings = EalSettings::new(FILE_PREFIX);
     settings.memory = memory;
     settings.pci = false;
     settings.args = vec!["--no-telemetry".to_owned()];
