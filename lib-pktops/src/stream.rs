@@ -299,25 +299,22 @@ impl Streams {
             end: right.map_or(run_end, |i| self.islands[base + i].end),
             grown: self.clock,
         };
+        // The common case, a run at the end of a long island: the first bytes stay, the last are the run's.
+        if let (Some(island), None) = (left, right) {
+            let index = base + island;
+            if self.islands[index].kept(end_len) == end_len && run.len() >= end_len {
+                self.islands[index] = joined;
+                let last = (index * 2 + 1) * end_len;
+                self.ends[last..last + end_len].copy_from_slice(&run[run.len() - end_len..]);
+                return;
+            }
+        }
         // An island shorter than an end is kept whole, in both ends, so ends can be put together from ends.
         let (mut first, mut last) = (Seam::new(), Seam::new());
         let none = &[][..];
-        let first = first.of_first(
-            end_len,
-            [
-                left.map_or(none, |i| self.end_of(place, i, false)),
-                run,
-                right.map_or(none, |i| self.end_of(place, i, false)),
-            ],
-        );
-        let last = last.of_last(
-            end_len,
-            [
-                left.map_or(none, |i| self.end_of(place, i, true)),
-                run,
-                right.map_or(none, |i| self.end_of(place, i, true)),
-            ],
-        );
+        let end_of = |island: Option<usize>, last| island.map_or(none, |island| self.end_of(place, island, last));
+        let first = first.of_first(end_len, [end_of(left, false), run, end_of(right, false)]);
+        let last = last.of_last(end_len, [end_of(left, true), run, end_of(right, true)]);
         let island = match (left, right) {
             (Some(left), Some(right)) => {
                 let tail = usize::from(self.flows[place].islands) - 1;
