@@ -39,6 +39,8 @@ impl Driver {
 pub struct Config {
     /// The driver of every port.
     pub driver: Driver,
+    /// `memory` of the configuration: "auto", "huge" or "no-huge".
+    pub memory: &'static str,
     /// `verify` of the configuration.
     pub verify: &'static str,
     /// The MTU of each port, in the order of the networks.
@@ -51,7 +53,14 @@ pub struct Config {
 
 impl Default for Config {
     fn default() -> Config {
-        Config { driver: Driver::AfPacket, verify: "proof", mtu: [1500; 3], vlan: ["[]"; 3], more: String::new() }
+        Config {
+            driver: Driver::AfPacket,
+            memory: "auto",
+            verify: "proof",
+            mtu: [1500; 3],
+            vlan: ["[]"; 3],
+            more: String::new(),
+        }
     }
 }
 
@@ -65,13 +74,14 @@ impl Config {
         let mut text = format!(
             "[router]\nname = \"lab\"\nidentity = \"router.key\"\nauthority = \"authority.pub\"\n\
              policies = [\"{0}/end-user.toml\", \"{0}/edge-router.toml\"]\nverify = \"{1}\"\nrun_dir = \"{2}\"\n\n\
-             [eal]\nmemory = \"auto\"\nmemory_mb = 256\n\n[workers]\ncores = [{4}]\nidle = \"backoff\"\n\n\
+             [eal]\nmemory = \"{5}\"\nmemory_mb = 256\n\n[workers]\ncores = [{4}]\nidle = \"backoff\"\n\n\
              [control]\nlisten = [{3}]\n\n",
             policies.display(),
             self.verify,
             dir.display(),
             listen.join(", "),
             cores() - 1,
+            self.memory,
         );
         for (i, network) in NETWORKS.iter().enumerate() {
             let name = ["lawful", "attacker", "uplink"][i];

@@ -57,6 +57,20 @@ fn everybodys_programs_cross_over_af_xdp() {
 }
 
 #[test]
+fn hugepages_are_not_needed() {
+    let Some(_story) = story::begin("hugepages_are_not_needed") else { return };
+    for driver in [Driver::AfPacket, Driver::AfXdp] {
+        let lab = Lab::new();
+        let router = Router::start(&lab, &Config { driver, memory: "no-huge", ..Config::default() });
+        for victim in both(VICTIM, VICTIM6) {
+            assert!(reaches(&lab.lawful, victim, LEARN_LIMIT), "{driver:?}");
+            assert_eq!(ping(&lab.lawful, victim, 50, "-s 1400"), 50, "{driver:?}");
+        }
+        conserved(&router);
+    }
+}
+
+#[test]
 fn a_route_of_the_kernel_is_followed_and_forgotten() {
     let Some(_story) = story::begin("a_route_of_the_kernel_is_followed_and_forgotten") else { return };
     let lab = Lab::new();
