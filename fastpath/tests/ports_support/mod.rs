@@ -18,6 +18,9 @@ use vinet_fastpath::port::dpdk::{DpdkRx, DpdkTx};
 use vinet_fastpath::port::mbuf::{Mbuf, MbufPool, Mempool, MempoolSettings};
 use vinet_fastpath::port::{Burst, PacketBuf, PacketPool, RxQueue, TxQueue};
 
+/// What the scenarios with hugepages need; a machine without so many free runs the others alone.
+const HUGE_MIB_MIN: u64 = 128;
+
 /// How long a scenario may take.
 const SCENARIO_TIME_MAX: Duration = Duration::from_secs(30);
 
@@ -45,9 +48,13 @@ pub fn in_children(test: &str, body: fn(Memory)) {
     let root = unsafe { libc::geteuid() } == 0;
     assert!(root, "the tests of DPDK ports need root (network namespaces, raw sockets): run them with sudo");
     let _one = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
-    let huge = vinet_fastpath::eal::free_hugepages_mib() >= 128;
-    assert!(huge, "the tests need 128 MiB of free hugepages: echo 256 > /proc/sys/vm/nr_hugepages");
-    for role in ["huge", "ordinary"] {
+    let huge = vinet_fastpath::eal::free_hugepages_mib() >= HUGE_MIB_MIN;
+    if !huge {
+        eprintln!(
+            "{test}: NOT TESTED with hugepages: fewer than {HUGE_MIB_MIN} MiB are free (/proc/sys/vm/nr_hugepages)"
+        );
+    }
+    for role in ["huge", "ordinary"].into_iter().filter(|role| huge || *role != "huge") {
         let child = spawn(test, role, &[]);
         finish(child, &format!("{test} ({role})"));
     }
