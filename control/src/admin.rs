@@ -102,7 +102,8 @@ impl Admin {
         let fresh = path.with_extension(format!("{}.new", std::process::id()));
         let _ = fs::remove_file(&fresh);
         let mut listener = UnixListener::bind(&fresh)?;
-        let placed = fs::set_permissions(&fresh, fs::Permissions::from_mode(0o600)).and_then(|()| fs::rename(&fresh, path));
+        let placed =
+            fs::set_permissions(&fresh, fs::Permissions::from_mode(0o600)).and_then(|()| fs::rename(&fresh, path));
         if let Err(error) = placed {
             let _ = fs::remove_file(&fresh);
             return Err(error);
@@ -238,10 +239,14 @@ impl Connection {
 fn reply(line: &[u8], answer: &mut impl FnMut(Command) -> Value) -> Value {
     let known = || Command::ALL.map(Command::name).join(", ");
     match serde_json::from_slice::<Request>(line) {
-        Err(error) => serde_json::json!({ "error": format!("expected {{\"cmd\":\"…\"}} with one of {}: {error}", known()) }),
+        Err(error) => {
+            serde_json::json!({ "error": format!("expected {{\"cmd\":\"…\"}} with one of {}: {error}", known()) })
+        }
         Ok(request) => match Command::ALL.into_iter().find(|command| command.name() == request.cmd) {
             Some(command) => answer(command),
-            None => serde_json::json!({ "error": format!("unknown command `{}`; there are: {}", request.cmd, known()) }),
+            None => {
+                serde_json::json!({ "error": format!("unknown command `{}`; there are: {}", request.cmd, known()) })
+            }
         },
     }
 }

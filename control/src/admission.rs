@@ -15,9 +15,7 @@ use vinet_fastpath::flow_table::{Install, InstallError, InstallId, ProgramCounts
 use vinet_pktops::Executable;
 use vinet_session::Now;
 use vinet_session::identity::{Identity, Ownership, RouterId};
-use vinet_session::message::{
-    Class, ProgramStatus, Receipt, ReceiptTerms, Rejection, Reply, Terms, Upload, Withdraw,
-};
+use vinet_session::message::{Class, ProgramStatus, Receipt, ReceiptTerms, Rejection, Reply, Terms, Upload, Withdraw};
 use vinet_session::verify::{NonceCache, verify_upload, verify_withdraw};
 use vinet_trusted::addr::{Addr, Prefix, PrefixSet, Principal};
 use vinet_trusted::policy::{Policy, PrincipalKind};

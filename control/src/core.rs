@@ -20,7 +20,7 @@ use mio::{Events, Interest, Poll, Token, Waker};
 use vinet_fastpath::counters::Counters;
 use vinet_fastpath::fib::FibWriter;
 use vinet_fastpath::flow_table::TableWriter;
-use vinet_fastpath::hold::ResolveRequests;
+use vinet_fastpath::hold::ResolveReceiver;
 use vinet_fastpath::port::PortHandle;
 use vinet_fastpath::slow_path::SlowPath;
 use vinet_session::Now;
@@ -123,7 +123,7 @@ pub struct Parts<H> {
     /// The rings to and from the workers.
     pub slow_path: SlowPath,
     /// The workers' requests for neighbours.
-    pub resolve: ResolveRequests,
+    pub resolve: ResolveReceiver,
     /// What the workers count.
     pub counters: Counters,
 }
@@ -206,7 +206,7 @@ pub struct Core<H> {
     plane: Option<Plane>,
     fib: FibWriter,
     slow_path: SlowPath,
-    resolve: ResolveRequests,
+    resolve: ResolveReceiver,
     counters: Counters,
     handles: Vec<H>,
     links_up: Vec<bool>,
@@ -390,7 +390,7 @@ impl<H: PortHandle> Core<H> {
         }
         let now = Now::read(self.origin);
         for _ in 0..VERDICTS_PER_TURN {
-            let Some(judged) = self.office.judges.next() else { break };
+            let Some(judged) = self.office.judges.judged() else { break };
             more = true;
             let Ticket { session, request, case } = judged.ticket;
             let principal = judged.terms.principal;

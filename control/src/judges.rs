@@ -43,7 +43,7 @@ pub struct Judges<T> {
     cases: Option<Sender<Case<T>>>,
     judged: Receiver<Judged<T>>,
     threads: Vec<std::thread::JoinHandle<()>>,
-    /// Cases between [`Judges::submit`] and [`Judges::next`].
+    /// Cases between [`Judges::submit`] and [`Judges::judged`].
     pending: usize,
     pending_max: usize,
 }
@@ -94,7 +94,7 @@ impl<T: Send + 'static> Judges<T> {
     }
 
     /// A case that has been judged, if there is one.
-    pub fn next(&mut self) -> Option<Judged<T>> {
+    pub fn judged(&mut self) -> Option<Judged<T>> {
         let judged = self.judged.try_recv().ok()?;
         self.pending -= 1;
         Some(judged)

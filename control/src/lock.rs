@@ -82,7 +82,8 @@ impl Lock {
             }
             Err(TryLockError::Error(reason)) => return Err(unusable(&path)(reason)),
         }
-        let written = file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
+        let written =
+            file.set_len(0).and_then(|()| file.rewind()).and_then(|()| writeln!(file, "{}", std::process::id()));
         written.map_err(unusable(&path))?;
         Ok(Lock { _file: file })
     }

@@ -173,13 +173,12 @@ impl Plane {
     pub fn carry(&mut self, slow_path: &mut SlowPath) -> Result<usize, PlaneError> {
         let (twins, counters) = (&self.twins, &mut self.counters);
         let mut failed = None;
-        let mut moved = slow_path.to_tap(FRAMES_PER_TURN * twins.len(), |port, frame| {
-            match twins[usize::from(port)].send(frame) {
+        let mut moved =
+            slow_path.to_tap(FRAMES_PER_TURN * twins.len(), |port, frame| match twins[usize::from(port)].send(frame) {
                 Ok(Sent::Taken) => counters.to_kernel += 1,
                 Ok(Sent::Refused) => counters.to_kernel_refused += 1,
                 Err(error) => failed = Some(error),
-            }
-        });
+            });
         for (port, (twin, ready)) in (0..).zip(self.twins.iter_mut().zip(&mut self.twin_ready)) {
             if !*ready {
                 continue;

@@ -194,10 +194,10 @@ impl Server {
         connection.readable |= event.is_readable() || event.is_read_closed() || event.is_error();
         connection.writable |= event.is_writable() || event.is_write_closed() || event.is_error();
         let id = SessionId { slot, generation: connection.generation };
-        self.to_do(id);
+        self.enqueue(id);
     }
 
-    fn to_do(&mut self, id: SessionId) {
+    fn enqueue(&mut self, id: SessionId) {
         if let Some(connection) = self.find(id)
             && !std::mem::replace(&mut connection.to_do, true)
         {
@@ -282,7 +282,7 @@ impl Server {
         self.slots[slot] = Some(connection);
         self.half_open.insert(generation, slot);
         *self.peers.entry(site).or_default() += 1;
-        self.to_do(SessionId { slot, generation });
+        self.enqueue(SessionId { slot, generation });
     }
 
     fn serve(&mut self, id: SessionId, desk: &mut impl Desk, now: Now) {
@@ -301,7 +301,7 @@ impl Server {
         }
         match end {
             Ok(false) => {}
-            Ok(true) => self.to_do(id),
+            Ok(true) => self.enqueue(id),
             Err(end) => self.finish(id.slot, &end),
         }
     }
@@ -337,7 +337,7 @@ impl Server {
     pub fn reply(&mut self, to: SessionId, id: u32, reply: &Reply, now: Now) {
         let Some(connection) = self.find(to) else { return };
         match connection.reply(id, reply, now) {
-            Ok(()) => self.to_do(to),
+            Ok(()) => self.enqueue(to),
             Err(end) => self.finish(to.slot, &end),
         }
     }

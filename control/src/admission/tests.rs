@@ -1,7 +1,7 @@
 use super::*;
 use proptest::prelude::*;
-use vinet_session::message::fresh_nonce;
 use vinet_session::identity::{Authority, AuthorityKey, Subject, Validity};
+use vinet_session::message::fresh_nonce;
 use vinet_session::message::lemma_root;
 use vinet_trusted::policy::{Costs, Formula, Limits, OverBudget};
 use vinet_trusted::program::{ALL_PACKETS, AddrExpr, Field, Instr, Program};
@@ -25,14 +25,14 @@ struct FakeTable {
 impl ProgramTable for FakeTable {
     fn install(&mut self, install: Install) -> Result<(), InstallError> {
         if self.stuck {
-            return Err(InstallError::RetiredFull);
+            return Err(InstallError::RetiredFull { retired: 1 });
         }
         assert!(self.installed.insert(install.id), "an instance was used twice");
         Ok(())
     }
     fn withdraw(&mut self, id: InstallId) -> Result<(), InstallError> {
         if self.stuck {
-            return Err(InstallError::RetiredFull);
+            return Err(InstallError::RetiredFull { retired: 1 });
         }
         assert!(self.installed.remove(&id), "{id:?} is not installed");
         Ok(())
@@ -90,11 +90,8 @@ pub(crate) fn firewall(blocked: &[Prefix], lifetime_s: u32) -> Program {
     let select = |out, arg, field, addrs| Instr::Select { out, arg, field, addrs };
     let this_ip = AddrExpr { this_ip: true, this_subnet: false, prefixes: PrefixSet::default() };
     let sources = AddrExpr { this_ip: false, this_subnet: false, prefixes: PrefixSet::new(blocked.to_vec()) };
-    let body = vec![
-        select(1, ALL_PACKETS, Field::Dst, this_ip),
-        select(2, 1, Field::Src, sources),
-        Instr::Discard { arg: 2 },
-    ];
+    let body =
+        vec![select(1, ALL_PACKETS, Field::Dst, this_ip), select(2, 1, Field::Src, sources), Instr::Discard { arg: 2 }];
     Program::new(lifetime_s, Vec::new(), body).unwrap()
 }
 
@@ -278,9 +275,8 @@ fn an_upload_that_is_being_checked_is_not_checked_twice() {
     let mut bench = Bench::new();
     let user = bench.user("198.51.100.7");
     let terms = bench.terms(&user, &firewall(&[prefix("192.0.2.66/32")], 30), NOW);
-    let open = |bench: &mut Bench| {
-        bench.admission.open(Upload::sign(terms.clone(), &user.identity), &user.ownership, NOW)
-    };
+    let open =
+        |bench: &mut Bench| bench.admission.open(Upload::sign(terms.clone(), &user.identity), &user.ownership, NOW);
     let Opened::Judge { case, .. } = open(&mut bench) else { panic!() };
     let Opened::Answer(reply) = open(&mut bench) else { panic!() };
     assert_eq!(code(&reply), "in-progress");

@@ -99,7 +99,9 @@ impl Desk for TestDesk {
     fn request(&mut self, _: SessionId, _: u32, _: &Ownership, request: Request, _: Now) -> Option<Reply> {
         match request {
             Request::List => Some(Reply::List(Vec::new())),
-            Request::Show { instance } => Some(Reply::Rejected(Rejection::new("not-found", &instance.to_string(), None))),
+            Request::Show { instance } => {
+                Some(Reply::Rejected(Rejection::new("not-found", &instance.to_string(), None)))
+            }
             _ => None,
         }
     }
