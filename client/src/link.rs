@@ -185,19 +185,24 @@ fn event(
         _ => LinkError::Broken { doing, error },
     };
     let mut buffer = [0; READ_LEN];
+    // A router that has closed its end may have said why before; that is read before a failed write is told.
+    let mut unwritten = None;
     loop {
-        while !client.transmit().is_empty() {
+        while !client.transmit().is_empty() && unwritten.is_none() {
             stream.set_write_timeout(Some(clock.left(doing)?)).map_err(broken)?;
-            let written = match stream.write(client.transmit()) {
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                written => written.map_err(broken)?,
-            };
-            client.transmitted(written);
+            match stream.write(client.transmit()) {
+                Ok(written) => client.transmitted(written),
+                Err(error) => match error.kind() {
+                    io::ErrorKind::Interrupted => {}
+                    io::ErrorKind::BrokenPipe | io::ErrorKind::ConnectionReset => unwritten = Some(error),
+                    _ => return Err(broken(error)),
+                },
+            }
         }
         if let Some(event) = client.poll(clock.now())? {
             return Ok(event);
         }
-        if !client.transmit().is_empty() {
+        if !client.transmit().is_empty() && unwritten.is_none() {
             continue;
         }
         let room = client.room().min(buffer.len());
@@ -206,16 +211,18 @@ fn event(
             return Err(LinkError::Closed { doing });
         }
         stream.set_read_timeout(Some(clock.left(doing)?)).map_err(broken)?;
-        match stream.read(&mut buffer[..room]) {
-            Ok(0) => {
+        match (stream.read(&mut buffer[..room]), unwritten.take()) {
+            (Ok(0), Some(error)) => return Err(broken(error)),
+            (Ok(0), None) => {
                 client.end_of_input()?;
                 return Err(LinkError::Closed { doing });
             }
-            Ok(read) => {
+            (Ok(read), error) => {
                 client.receive(&buffer[..read]);
+                unwritten = error;
             }
-            Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-            Err(error) => return Err(broken(error)),
+            (Err(error), earlier) if error.kind() == io::ErrorKind::Interrupted => unwritten = earlier,
+            (Err(error), _) => return Err(broken(error)),
         }
     }
 }

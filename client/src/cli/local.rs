@@ -30,7 +30,10 @@ pub(super) fn compile(args: &Compile) -> Outcome {
     let compiled = lang::compile(&name, &text, &args.settings.settings, &args.owner.principal)?;
     let bytes = compiled.program.encode();
     file::write(&args.output, &bytes)?;
-    file::write(&SourceMap::path(&args.output), compiled.map.json().as_bytes())?;
+    // Beside a device or a pipe there is no place for a map.
+    if args.output.is_file() {
+        file::write(&SourceMap::path(&args.output), compiled.map.json().as_bytes())?;
+    }
     if args.json.json {
         let instructions = compiled.map.instructions.len();
         let id = hex(&compiled.program.id());

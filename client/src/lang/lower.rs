@@ -4,7 +4,7 @@
 //! [`Program::new`]; an offence that is found only there is told at the LIFETIME.
 
 use super::ast::{AddrTerm, Addrs, Cond, CondKind, Source, Stmt, StmtKind, Var, Word};
-use super::error::{Cause, Located, ParameterKind, nearest};
+use super::error::{Cause, ERRORS_MAX, Located, ParameterKind, nearest};
 use super::names::{ALL, Names, Role};
 use super::parameter::Parameters;
 use super::token::Span;
@@ -353,8 +353,10 @@ impl Lowering<'_, '_> {
 
     fn unset(&mut self, name: &str, what: ParameterKind) -> Cause {
         self.parameters.wanted(name);
+        // What will not be told needs no suggestion.
         let known = self.parameters.set_names().chain(self.names.set_names());
-        Cause::ParameterUnset { name: name.to_string(), what, nearest: nearest(name, known) }
+        let nearest = if self.errors.len() < ERRORS_MAX { nearest(name, known) } else { None };
+        Cause::ParameterUnset { name: name.to_string(), what, nearest }
     }
 
     fn word(&mut self, word: &Word, span: &Span) -> Option<u8> {

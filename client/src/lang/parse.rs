@@ -6,22 +6,21 @@ use super::ast::{AddrTerm, Addrs, Cond, CondKind, Source, Stmt, StmtKind, Var, W
 use super::error::{Cause, Located, PARSE_DEPTH_MAX, nearest};
 use super::lifetime;
 use super::token::{KEYWORDS, Keyword, Span, Spanned, Token, quoted, tokens};
-use vinet_trusted::program::Field;
+use vinet_trusted::program::{Field, NODES_MAX};
 
 type Parsed<T> = Result<T, Located>;
 
 /// The tree of a source text.
 pub(crate) fn source(text: &str) -> Parsed<Source> {
-    let mut parser = Parser { tokens: tokens(text)?, at: 0, depth: 0 };
+    let mut parser = Parser { tokens: tokens(text)?, at: 0, depth: 0, nodes: 0 };
     parser.source()
 }
 
 /// The addresses that a text of its own writes: a parameter's value.
 pub(crate) fn addrs(text: &str) -> Parsed<Addrs> {
-    let mut parser = Parser { tokens: tokens(text)?, at: 0, depth: 0 };
-    let first = parser.addrs()?;
+    let mut parser = Parser { tokens: tokens(text)?, at: 0, depth: 0, nodes: 0 };
+    let mut all = parser.addrs()?;
     // A list may go without its braces on a command line.
-    let mut all = first;
     while parser.accept(&Token::Sign(",")) {
         let more = parser.addrs()?;
         all.span.end = more.span.end;
@@ -38,6 +37,8 @@ struct Parser {
     tokens: Vec<Spanned>,
     at: usize,
     depth: usize,
+    /// The statements and tests so far.
+    nodes: usize,
 }
 
 impl Parser {
@@ -101,6 +102,14 @@ impl Parser {
         let end = self.end();
         Err(Located::new(end..end, Cause::MissingSemicolon { after }))
     }
+    /// Counts a statement or test. Far more than a program may have are not read to their end.
+    fn node(&mut self) -> Parsed<()> {
+        self.nodes += 1;
+        if self.nodes > 4 * NODES_MAX {
+            return Err(Located::new(self.span(), Cause::TooManyNodes));
+        }
+        Ok(())
+    }
     fn nested<T>(&mut self, part: impl FnOnce(&mut Parser) -> Parsed<T>) -> Parsed<T> {
         if self.depth == PARSE_DEPTH_MAX {
             return Err(Located::new(self.span(), Cause::TooDeeplyWritten));
@@ -159,6 +168,7 @@ impl Parser {
     }
 
     fn stmt_here(&mut self) -> Parsed<Stmt> {
+        self.node()?;
         let start = self.span().start;
         let kind = match self.peek() {
             Token::Keyword(Keyword::Lifetime) => return Err(Located::new(self.span(), Cause::LifetimeInside)),
@@ -373,6 +383,7 @@ impl Parser {
     }
 
     fn test(&mut self, start: usize) -> Parsed<Cond> {
+        self.node()?;
         if self.accept(&Token::Keyword(Keyword::ContainsString)) {
             self.sign("(", "`(` behind CONTAINS_STRING")?;
             let arg = self.var("a set of packets")?;
