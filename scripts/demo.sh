@@ -218,7 +218,7 @@ claim "the attacker's flood arrives: $(rate attacker.iperf) of $attack_mbit Mbit
 
 say "The victim writes a program, proves it harmless, and uploads it through the data path"
 typed victim "vinet firewall --block $attacker --lifetime ${lifetime_s}s --router $router"
-at victim "$vinet" firewall --block "$attacker" --lifetime "${lifetime_s}s" --emit 2>/dev/null | sed 's/^/        /'
+at victim "$vinet" firewall --block "$attacker" --lifetime "${lifetime_s}s" --emit --as "$victim" 2>/dev/null | sed 's/^/        /'
 uploaded=$SECONDS
 if at victim "$vinet" firewall --block "$attacker" --lifetime "${lifetime_s}s" --router "$router" "${as_victim[@]}" >"$work/receipt" 2>&1; then
   sed 's/^/        /' "$work/receipt"

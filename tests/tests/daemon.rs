@@ -6,8 +6,9 @@ use std::time::Duration;
 
 use nix::sys::signal::Signal;
 use vinet_tests::client::Client;
+use vinet_tests::keys;
 use vinet_tests::lab::{ATTACKER, Lab, VICTIM};
-use vinet_tests::process::{Daemon, eventually, run};
+use vinet_tests::process::{Daemon, binary, eventually, run};
 use vinet_tests::router::{Config, Driver, Router, check, vinetd};
 use vinet_tests::story;
 use vinet_tests::traffic::{ping, reaches};
@@ -76,7 +77,7 @@ fn an_unusable_configuration_is_refused_in_words() {
     let Some(_story) = story::begin("an_unusable_configuration_is_refused_in_words") else { return };
     let lab = Lab::new();
     let file = lab.dir().join("router.toml");
-    vinet_tests::keys::make(lab.dir());
+    keys::make(lab.dir());
     let good = Config::default().to_toml(lab.dir());
     std::fs::write(&file, &good).expect("a file of the laboratory");
     assert!(check(&file).ok());
@@ -189,9 +190,9 @@ fn a_client_that_dies_in_the_middle_leaves_nothing() {
     let victim = Client::new(&lab, &lab.victim, "192.0.2.2", "192.0.2.1:7400");
     assert!(victim.list().is_empty());
     for delay_ms in [1, 3, 5, 8, 12, 20] {
-        let mut command = lab.victim.command(vinet_tests::process::binary("vinet"));
+        let mut command = lab.victim.command(binary("vinet"));
         command.args(["firewall", "--block", &ATTACKER.to_string(), "--lifetime", "2s", "--router", "192.0.2.1:7400"]);
-        command.arg("--identity").arg(vinet_tests::keys::identity(lab.dir(), "192.0.2.2"));
+        command.arg("--identity").arg(keys::identity(lab.dir(), "192.0.2.2"));
         command.arg("--authority").arg(lab.dir().join("authority.pub"));
         let dying = Daemon::start(command);
         std::thread::sleep(Duration::from_millis(delay_ms));

@@ -6,8 +6,9 @@ use std::time::{Duration, Instant};
 
 use vinet_tests::client::Client;
 use vinet_tests::host::Host;
+use vinet_tests::keys;
 use vinet_tests::lab::{ATTACKER, ATTACKER6, LAWFUL, LAWFUL6, Lab, VICTIM, VICTIM6};
-use vinet_tests::process::eventually;
+use vinet_tests::process::{binary, eventually, run};
 use vinet_tests::router::{Config, Driver, Router};
 use vinet_tests::story;
 use vinet_tests::traffic::{Sink, WebServer, ping, reaches, send_datagrams};
@@ -209,9 +210,22 @@ fn a_client_cannot_discard_anothers_packets() {
     let text = "LIFETIME = 1 hr\nAnybodys = GROUP_BY_SOURCE(AllPackets,203.0.113.2);\nDISCARD(Anybodys);\n";
     std::fs::write(&source, text).expect("the laboratory's folder can be written");
     let attacker = Client::new(&lab, &lab.attacker, "198.51.100.2", "198.51.100.1:7400");
-    for mode in ["proof", "static"] {
-        let said = attacker.run(&format!("upload {} --mode {mode}", source.display())).expect_code(1);
-        assert!(said.contains("foul.vnp:3") && said.contains("DISCARD"), "the offence and its source line: {said}");
+    // The client finds no proof; the router that is asked to analyse finds none; and a proof of something else proves nothing.
+    let compiled = lab.dir().join("foul.vnb");
+    keys::vinet(&format!("compile {} --as 198.51.100.2 -o {}", source.display(), compiled.display())).expect();
+    let proof = lab.dir().join("other.proof");
+    std::fs::write(&proof, [0x03, 0x05, 0x01, 0x00]).expect("a file of the laboratory");
+    let compiled_and_proof = format!("{} {}", compiled.display(), proof.display());
+    for words in [
+        format!("{} --mode proof", source.display()),
+        format!("{} --mode static", source.display()),
+        compiled_and_proof,
+    ] {
+        let said = attacker.run(&format!("upload {words}")).expect_code(1);
+        assert!(
+            said.contains("foul.vnp:2") && said.contains("GROUP_BY_SOURCE"),
+            "the offence and its source line: {said}"
+        );
     }
     assert!(attacker.list().is_empty());
     assert_eq!(router.counters().drops("program"), 0);
@@ -261,19 +275,19 @@ fn a_rejected_upload_changes_nothing() {
     assert!(said.to_lowercase().contains("lifetime"), "{said}");
     // A proof that does not fit its program.
     let compiled = file("good.vnb");
-    vinet_tests::keys::vinet(&format!("compile {} {set} --as 192.0.2.2 -o {compiled}", file("good.vnp"))).expect();
+    keys::vinet(&format!("compile {} {set} --as 192.0.2.2 -o {compiled}", file("good.vnp"))).expect();
     std::fs::write(lab.dir().join("wrong.proof"), [0xff; 40]).expect("a file of the laboratory");
     victim.run(&format!("upload {compiled} {}", file("wrong.proof"))).expect_code(1);
     // No proof where the router wants one.
     victim.run(&format!("upload {compiled} --mode static")).expect_code(1);
     // An identity that another authority certified.
     let elsewhere = tempfile::tempdir().expect("a temporary folder");
-    vinet_tests::keys::make(elsewhere.path());
-    let stranger = vinet_tests::keys::identity(elsewhere.path(), "192.0.2.2");
-    let mut command = lab.victim.command(vinet_tests::process::binary("vinet"));
+    keys::make(elsewhere.path());
+    let stranger = keys::identity(elsewhere.path(), "192.0.2.2");
+    let mut command = lab.victim.command(binary("vinet"));
     command.args(["list", "--router", "192.0.2.1:7400", "--identity"]).arg(stranger);
     command.arg("--authority").arg(lab.dir().join("authority.pub"));
-    assert_ne!(vinet_tests::process::run(command, Duration::from_secs(20)).code, Some(0));
+    assert_ne!(run(command, Duration::from_secs(20)).code, Some(0));
 
     let after = victim.list();
     assert_eq!(before.len(), after.len());
