@@ -1,9 +1,9 @@
 //! Lowering: from an accepted program to the cells of the table that it wants and the plan that runs there.
 //!
 //! A program is run symbolically once for each class of source and destination addresses that it tells apart, with
-//! the answers about words left open. What comes out for a class is a [`Decision`] about words; a program that looks
+//! the answers about words left open. What comes out for a class is a decision about words; a program that looks
 //! at addresses only has constants everywhere, and becomes table verdicts that nothing interprets. Where that would
-//! grow past a bound of this module, the program runs as its [`Tree`]: slower, never different. So every accepted
+//! grow past a bound of this module, the program runs as it is written: slower, never different. So every accepted
 //! program lowers.
 
 use crate::address_classes::AddressClasses;
@@ -82,7 +82,7 @@ pub(crate) struct Plan {
 
 #[derive(Clone, Debug)]
 enum Way {
-    Classes(Classes),
+    Classes(Box<Classes>),
     Tree { tree: Tree, words: WordMask },
 }
 
@@ -137,7 +137,7 @@ impl Plan {
         let tree = Tree::new(program, owner)?;
         let owned = owner.owned();
         let way = match Classes::new(&tree, owned) {
-            Ok(classes) => Way::Classes(classes),
+            Ok(classes) => Way::Classes(Box::new(classes)),
             Err(TooLarge) => Way::tree(tree, program),
         };
         Ok(Plan { owned, way })

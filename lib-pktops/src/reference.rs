@@ -93,19 +93,20 @@ impl Reference {
     pub fn run(&mut self, frame: &[u8], headers: &Headers) -> Result<bool, Unset> {
         let packet = Packet { src: headers.src, dst: headers.dst };
         let words = self.program.words();
-        let content: Box<dyn Fn(&[u8]) -> bool> = match transport(frame, headers) {
+        let there: HashSet<Vec<u8>> = match transport(frame, headers) {
             Transport::Tcp(tcp) => {
                 let flow = self.flows.entry((headers.src, headers.dst, tcp.src_port, tcp.dst_port)).or_default();
                 let syn = u32::from(tcp.flags & flags::SYN != 0);
                 flow.add(tcp.seq.wrapping_add(syn), &frame[tcp.payload], words);
-                Box::new(|word| flow.found.contains(word))
+                flow.found.clone()
             }
             other => {
                 let payload = &frame[other.payload()];
-                Box::new(move |word| payload.windows(word.len()).any(|window| window == word))
+                let is_there = |word: &&Vec<u8>| payload.windows(word.len()).any(|window| window == **word);
+                words.iter().filter(is_there).cloned().collect()
             }
         };
-        let mut contains = |set: &[usize], word: &[u8]| !set.is_empty() && content(word);
+        let mut contains = |set: &[usize], word: &[u8]| !set.is_empty() && there.contains(word);
         let events = meaning::run(&self.program, &self.owner, &[packet], &mut contains)?;
         Ok(events.contains(&Event::Discard(0)))
     }
