@@ -329,7 +329,7 @@ struct Policy {
     #[arg(long, value_enum)]
     kind: Option<Kind>,
     /// Write it to a file, for `vinet prove` and `vinet check`
-    #[arg(short, long, value_name = "POLICY.toml")]
+    #[arg(short, long, alias = "out", value_name = "POLICY.toml")]
     output: Option<PathBuf>,
     #[command(flatten)]
     router: Router,

@@ -413,11 +413,12 @@ pub(crate) fn position(text: &str, at: usize) -> (usize, usize) {
 /// The name among `known` that `name` may have been meant for.
 pub(crate) fn nearest<'a>(name: &str, known: impl IntoIterator<Item = &'a str>) -> Option<String> {
     let folded = name.to_ascii_lowercase();
+    let len = name.chars().count();
     known
         .into_iter()
         .filter(|k| *k != name)
         .map(|k| (strsim::damerau_levenshtein(&folded, &k.to_ascii_lowercase()), k))
-        .filter(|&(distance, k)| distance <= (name.chars().count().max(k.len()) / 3).max(1))
+        .filter(|&(distance, k)| distance <= (len.max(k.len()) / 3).max(1) && distance < len)
         .min_by_key(|&(distance, k)| (distance, k))
         .map(|(_, k)| k.to_string())
 }

@@ -28,6 +28,16 @@ const WRONG: &[(&str, &[&str], &str)] = &[
         "3:9: B is not assigned on every way to here",
     ),
     (
+        "P(i) = GROUP_BY_SOURCE(AllPackets);\nforeach i do B = GROUP_BY_SOURCE(P(i), 10.0.0.1);\nDISCARD(B);",
+        &[],
+        "4:9: B is not assigned on every way to here",
+    ),
+    (
+        "if CONTAINS_STRING(AllPackets, \"a\") then P(i) = GROUP_BY_SOURCE(AllPackets);\nforeach i do DISCARD(P(i));",
+        &[],
+        "3:9: the grouping with index i is not assigned on every way to here",
+    ),
+    (
         "B = GROUP_BY_SOURCE(AllPackets, SrcIP);",
         &[],
         "2:33: SrcIP is not set; an address is expected; set it with --set SrcIP=ADDRESS",
