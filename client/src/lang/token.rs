@@ -229,7 +229,7 @@ pub(crate) fn string(body: &str, start: usize) -> Result<(Vec<u8>, usize), Locat
     Err(Located::new(start - 1..start, Cause::UnclosedString))
 }
 
-/// `word` as a string literal that [`tokens`] reads back as the same bytes.
+/// `word` as a string literal that the compiler reads back as the same bytes.
 #[must_use]
 pub fn quoted(word: &[u8]) -> String {
     let mut out = String::from("\"");
