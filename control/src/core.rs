@@ -153,7 +153,6 @@ struct Ticket {
 }
 
 /// Who answers requests: admission, with the table and the judges.
-#[derive(Debug)]
 struct Office {
     admission: Admission,
     table: TableWriter,
@@ -165,12 +164,8 @@ impl Desk for Office {
         match request {
             Request::GetPolicy { kind } => Some(self.admission.policy(kind)),
             Request::List => Some(self.admission.list(&owner.principal(), now, &self.table)),
-            Request::Show { instance } => {
-                Some(self.admission.show(instance, &owner.principal(), now, &self.table))
-            }
-            Request::Withdraw(withdraw) => {
-                Some(self.admission.withdraw(&withdraw, owner, now, &mut self.table))
-            }
+            Request::Show { instance } => Some(self.admission.show(instance, &owner.principal(), now, &self.table)),
+            Request::Withdraw(withdraw) => Some(self.admission.withdraw(&withdraw, owner, now, &mut self.table)),
             Request::Upload(upload) => match self.admission.open(*upload, owner, now) {
                 Opened::Answer(reply) => Some(reply),
                 Opened::Judge { terms, policy, case } => {
@@ -217,7 +212,7 @@ pub struct Core<H> {
 
 impl<H> fmt::Debug for Core<H> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Core").field("office", &self.office).field("server", &self.server).finish()
+        f.debug_struct("Core").field("admission", &self.office.admission).field("server", &self.server).finish()
     }
 }
 
@@ -237,7 +232,8 @@ impl<H: PortHandle> Core<H> {
     /// # Errors
     /// [`CoreError`].
     pub fn new(parts: Parts<H>, poll: Poll, mut plane: Option<Plane>) -> Result<Core<H>, CoreError> {
-        let Parts { config, identity, authority, policies, handles, table, mut fib, slow_path, resolve, counters } = parts;
+        let Parts { config, identity, authority, policies, handles, table, mut fib, slow_path, resolve, counters } =
+            parts;
         let registry = || poll.registry().try_clone().map_err(CoreError::Loop);
         let waker = Arc::new(Waker::new(poll.registry(), TOKEN_WAKE).map_err(CoreError::Loop)?);
         if let Some(plane) = &mut plane {

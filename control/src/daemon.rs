@@ -248,10 +248,7 @@ fn serve(
         .map(|handle| format!("{} ({}, mtu {})", handle.name(), mac_text(handle.mac()), handle.mtu()))
         .collect();
     let name = core.config().router.name.clone();
-    log::info(
-        "core",
-        format_args!("ready name={name} listen={} ports: {}", listening.join(","), ports.join(", ")),
-    );
+    log::info("core", format_args!("ready name={name} listen={} ports: {}", listening.join(","), ports.join(", ")));
     if let Some(path) = ready_file {
         std::fs::write(path, format!("{}\n", listening.join(" ")))
             .map_err(|reason| StartupError::ReadyFile { path: path.to_owned(), reason })?;
@@ -347,8 +344,8 @@ fn open_port(eal: &Eal, pool: &Mempool, port: &crate::config::Port, workers: usi
         mtu: port.mtu,
         ..DpdkConfig::new(&port.name, &port.device)
     };
-    let opened = DpdkPort::open(eal, pool, &wanted)
-        .map_err(|reason| StartupError::Port { port: port.name.clone(), reason })?;
+    let opened =
+        DpdkPort::open(eal, pool, &wanted).map_err(|reason| StartupError::Port { port: port.name.clone(), reason })?;
     let granted = opened.granted();
     log::info(
         "port",
@@ -441,8 +438,14 @@ where
 {
     let Remains { plane, handles } = core.shut_down();
     let stopped = workers.stop();
+    for worker in &stopped.panicked {
+        log::error(
+            "core",
+            format_args!("worker {worker} had failed; its packets and its share of the ports were lost"),
+        );
+    }
     let balance = stopped.counters.balance();
-    if balance.difference != 0 {
+    if balance.difference != 0 && stopped.panicked.is_empty() {
         log::error("core", format_args!("packets are unaccounted for: {balance:?}"));
     }
     drop(stopped);

@@ -1,10 +1,17 @@
 //! The router daemon and its control core.
+//!
+//! [`daemon`] starts and ends a router; [`core`] is its one event loop, around [`server`] (strangers' sessions),
+//! [`admission`] (which programs run) with the [`judges`] (proof checks off the loop), [`plane`] (the workers' way to
+//! the kernel and back, over [`kernel`]) and [`admin`] (the operator's socket). Workers and ports are
+//! `vinet-fastpath`'s; the protocol itself is `vinet-session`'s.
 #![forbid(unsafe_code)]
 
 pub mod admin;
 pub mod admission;
 pub mod capacity;
 pub mod config;
+pub mod core;
+pub mod daemon;
 pub mod judges;
 pub mod kernel;
 pub mod lock;

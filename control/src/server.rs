@@ -64,6 +64,19 @@ pub struct SessionCounters {
     pub accept_errors: u64,
 }
 
+/// One session, for the operator.
+#[derive(Clone, Debug, PartialEq, Eq, serde::Serialize)]
+pub struct SessionState {
+    /// Where it comes from.
+    pub peer: String,
+    /// Whose it is, once the handshake is finished.
+    pub principal: Option<String>,
+    /// Requests that were read.
+    pub requests: u64,
+    /// Requests that wait for their answers.
+    pub pending: usize,
+}
+
 /// A listening socket that cannot be had. The operator is at fault.
 #[derive(Debug)]
 pub struct ListenError {
@@ -179,6 +192,11 @@ impl Server {
     #[must_use]
     pub fn counters(&self) -> SessionCounters {
         self.counters
+    }
+
+    /// Every session, for the operator.
+    pub fn sessions(&self) -> impl Iterator<Item = SessionState> {
+        self.slots.iter().flatten().map(Connection::state)
     }
 
     /// Takes note of an event of the loop. The work itself is done by [`Server::turn`].

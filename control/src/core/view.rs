@@ -136,7 +136,7 @@ fn ports<H: PortHandle>(handles: &[H]) -> Value {
 fn sessions(office: &Office, server: &Server, verify: &str) -> Value {
     let budget = office.admission.budget();
     json!({
-        "sessions": server.len(),
+        "sessions": server.sessions().collect::<Vec<_>>(),
         "half_open": server.half_open(),
         "counters": server.counters(),
         "admission": office.admission.decisions(),

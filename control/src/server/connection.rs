@@ -8,7 +8,7 @@ use mio::net::TcpStream;
 use vinet_session::message::Reply;
 use vinet_session::{Now, ServerEvent, SessionError};
 
-use super::{Desk, REQUESTS_PENDING_MAX, SessionId};
+use super::{Desk, REQUESTS_PENDING_MAX, SessionId, SessionState};
 use crate::config::Limits;
 
 /// Bytes read from one connection in one turn; the rest waits, so that one sender cannot hold the loop.
@@ -92,6 +92,15 @@ impl Connection {
 
     pub(super) fn established(&self) -> bool {
         self.session.is_established()
+    }
+
+    pub(super) fn state(&self) -> SessionState {
+        SessionState {
+            peer: self.site.to_string(),
+            principal: self.session.peer().map(|owner| owner.principal().to_string()),
+            requests: self.requests,
+            pending: self.pending,
+        }
     }
 
     /// Who it is, for the log.
