@@ -109,6 +109,11 @@ impl Tally {
             drops_changed: true,
         }
     }
+    /// Counts so many packets dropped.
+    pub fn drop_packets(&mut self, reason: DropReason, count: u64) {
+        self.drops[reason as usize] += count;
+        self.drops_changed = true;
+    }
     /// Counts one packet dropped.
     #[inline]
     pub fn drop_packet(&mut self, reason: DropReason) {

@@ -135,13 +135,19 @@ pub struct PortStats {
 /// Up to [`BURST_LEN_MAX`] packets, in order.
 pub struct Burst<B> {
     packets: Vec<B>,
+    len_max: usize,
 }
 
 impl<B> Burst<B> {
     /// An empty burst with room for [`BURST_LEN_MAX`] packets: the only time it allocates.
     #[must_use]
     pub fn new() -> Self {
-        Burst { packets: Vec::with_capacity(BURST_LEN_MAX) }
+        Burst::with_len_max(BURST_LEN_MAX)
+    }
+    /// An empty burst for at most `len_max` packets, of which [`BURST_LEN_MAX`] count.
+    #[must_use]
+    pub fn with_len_max(len_max: usize) -> Self {
+        Burst { packets: Vec::with_capacity(BURST_LEN_MAX), len_max: len_max.min(BURST_LEN_MAX) }
     }
     /// How many packets it holds.
     #[must_use]
@@ -156,7 +162,7 @@ impl<B> Burst<B> {
     /// How many more packets it takes.
     #[must_use]
     pub fn room(&self) -> usize {
-        BURST_LEN_MAX - self.packets.len()
+        self.len_max - self.packets.len()
     }
     /// Adds a packet at the end, or gives it back where the burst is full.
     ///
@@ -178,6 +184,10 @@ impl<B> Burst<B> {
     #[must_use]
     pub fn packets_mut(&mut self) -> &mut [B] {
         &mut self.packets
+    }
+    /// Takes the oldest packet out.
+    pub fn pop_front(&mut self) -> Option<B> {
+        self.drain_front(1).next()
     }
     /// Takes the first `count` packets out (all, where there are fewer); the rest stays in order.
     pub fn drain_front(&mut self, count: usize) -> std::vec::Drain<'_, B> {

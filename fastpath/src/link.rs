@@ -1,0 +1,179 @@
+//! The link side of a port, as workers see it: its address, tags, MTU and controlled sources; and the writing of
+//! link headers and hop counts.
+//!
+//! Tags: a port has a list of VLAN identifiers, outer first. Frames must come with exactly those (a tag with identifier 0
+//! only carries a priority and counts as none) and leave with exactly those, the outer of two as a service tag
+//! (802.1ad). A port without a list takes and sends untagged frames. Sub-interfaces are left out: one port, one link.
+
+use vinet_pktops::checksum;
+use vinet_pktops::parse::{
+    ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_SERVICE_VLAN, ETHERTYPE_VLAN, Family, Headers,
+    VLAN_TAG_LEN, VLAN_TAGS_MAX, VlanTags,
+};
+use vinet_trusted::addr::{Addr, PrefixSet};
+
+use crate::port::PacketBuf;
+use crate::settings::PortSettings;
+
+/// The bytes of the longest link header.
+const LINK_LEN_MAX: usize = ETHERNET_LEN + VLAN_TAGS_MAX * VLAN_TAG_LEN;
+/// Frames shorter than this are padded by whoever sends them; a frame is not cut below it.
+const FRAME_LEN_MIN: usize = 60;
+
+/// A port's link side.
+#[derive(Clone, Debug)]
+pub struct Face {
+    /// Its Ethernet address.
+    pub mac: [u8; 6],
+    /// The largest IP packet it sends.
+    pub mtu: u16,
+    /// The sources that it controls; `None` for an uplink.
+    pub controlled: Option<Ranges>,
+    vlan: Vec<u16>,
+    /// The link header of what it sends, but for the destination and the last type.
+    header: [u8; LINK_LEN_MAX],
+    header_len: usize,
+}
+
+impl Face {
+    /// The link side of a port with these settings. Of more than two tags the first two count.
+    #[must_use]
+    pub fn new(settings: &PortSettings) -> Face {
+        let vlan: Vec<u16> = settings.vlan.iter().copied().take(VLAN_TAGS_MAX).collect();
+        let mut header = [0; LINK_LEN_MAX];
+        header[6..12].copy_from_slice(&settings.mac);
+        for (i, &id) in vlan.iter().enumerate() {
+            let ethertype = if i + 1 < vlan.len() { ETHERTYPE_SERVICE_VLAN } else { ETHERTYPE_VLAN };
+            let at = 12 + i * VLAN_TAG_LEN;
+            header[at..at + 2].copy_from_slice(&ethertype.to_be_bytes());
+            header[at + 2..at + 4].copy_from_slice(&(id & 0x0fff).to_be_bytes());
+        }
+        let controlled = settings.controlled.as_ref().filter(|set| !set.is_empty()).map(Ranges::new);
+        let header_len = ETHERNET_LEN + vlan.len() * VLAN_TAG_LEN;
+        Face { mac: settings.mac, mtu: settings.mtu, controlled, vlan, header, header_len }
+    }
+
+    /// Whether a frame with these tags belongs to the port.
+    #[inline]
+    #[must_use]
+    pub fn has_tags(&self, tags: &VlanTags) -> bool {
+        let tags = tags.tags();
+        if tags.is_empty() && self.vlan.is_empty() {
+            return true;
+        }
+        tags.iter().map(|tag| tag.id()).filter(|&id| id != 0).eq(self.vlan.iter().copied().filter(|&id| id != 0))
+    }
+
+    /// Writes the link header before the IP packet that starts at `l3_offset`; `false` where the buffer has no room.
+    #[inline]
+    #[must_use]
+    pub fn write_header<B: PacketBuf>(&self, packet: &mut B, l3_offset: usize, to: [u8; 6], family: Family) -> bool {
+        let len = self.header_len;
+        if l3_offset < len {
+            if packet.prepend(len - l3_offset).is_none() {
+                return false;
+            }
+        } else if l3_offset > len {
+            packet.trim_front(l3_offset - len);
+        }
+        let Some(header) = packet.bytes_mut().get_mut(..len) else { return false };
+        header.copy_from_slice(&self.header[..len]);
+        header[..6].copy_from_slice(&to);
+        let ethertype = match family {
+            Family::V4 => ETHERTYPE_IPV4,
+            Family::V6 => ETHERTYPE_IPV6,
+        };
+        header[len - 2..].copy_from_slice(&ethertype.to_be_bytes());
+        true
+    }
+
+    /// Puts the port's tags into an untagged frame of the kernel; `false` where it is too short or the buffer has no room.
+    #[must_use]
+    pub fn add_tags<B: PacketBuf>(&self, packet: &mut B) -> bool {
+        if packet.bytes().len() < ETHERNET_LEN {
+            return false;
+        }
+        let tags_len = self.header_len - ETHERNET_LEN;
+        if tags_len == 0 {
+            return true;
+        }
+        let Some(frame) = packet.prepend(tags_len) else { return false };
+        frame.copy_within(tags_len..tags_len + 12, 0);
+        frame[12..12 + tags_len].copy_from_slice(&self.header[12..12 + tags_len]);
+        true
+    }
+}
+
+/// A frame as the kernel wants it, without tags: the pieces to be joined.
+#[must_use]
+pub fn untagged(frame: &[u8], l3_offset: usize) -> [&[u8]; 2] {
+    match (frame.get(..12), frame.get(l3_offset.saturating_sub(2)..)) {
+        (Some(addresses), Some(rest)) if l3_offset > ETHERNET_LEN => [addresses, rest],
+        _ => [frame, &[]],
+    }
+}
+
+/// Cuts off what the frame has behind its IP packet, down to the shortest frame.
+#[inline]
+pub fn cut_padding<B: PacketBuf>(packet: &mut B, headers: &Headers) {
+    let end = headers.end().max(FRAME_LEN_MIN);
+    if packet.bytes().len() > end {
+        packet.truncate(end);
+    }
+}
+
+/// Takes one off the TTL (with its checksum, RFC 1624) or hop limit, which must not be zero.
+#[inline]
+pub fn count_hop(frame: &mut [u8], headers: &Headers) {
+    let Some(header) = frame.get_mut(usize::from(headers.l3_offset)..) else { return };
+    match headers.family() {
+        Family::V4 => {
+            let [.., ttl, protocol, high, low] = &mut header[..12] else { return };
+            let before = u16::from_be_bytes([*ttl, *protocol]);
+            *ttl -= 1;
+            let after = u16::from_be_bytes([*ttl, *protocol]);
+            [*high, *low] = checksum::update(u16::from_be_bytes([*high, *low]), before, after).to_be_bytes();
+        }
+        Family::V6 => header[7] -= 1,
+    }
+}
+
+/// A set of addresses as sorted ranges, for one question per packet.
+#[derive(Clone, Debug)]
+pub struct Ranges {
+    /// First and last.
+    v4: Box<[(u32, u32)]>,
+    v6: Box<[(u128, u128)]>,
+}
+
+impl Ranges {
+    fn new(set: &PrefixSet) -> Ranges {
+        let mut v4 = Vec::new();
+        let mut v6 = Vec::new();
+        for prefix in set.prefixes() {
+            match (prefix.addr(), prefix.last()) {
+                (Addr::V4(first), Addr::V4(last)) => v4.push((first, last)),
+                (Addr::V6(first), Addr::V6(last)) => v6.push((first, last)),
+                _ => {}
+            }
+        }
+        Ranges { v4: v4.into(), v6: v6.into() }
+    }
+
+    /// Whether `addr` is in the set. One comparison for a set of one prefix.
+    #[inline]
+    #[must_use]
+    pub fn contains(&self, addr: Addr) -> bool {
+        // The ranges are disjoint and rising, so only the last that starts at or before the address can hold it.
+        match addr {
+            Addr::V4(addr) => {
+                let end = self.v4.partition_point(|&(first, _)| first <= addr);
+                end > 0 && addr <= self.v4[end - 1].1
+            }
+            Addr::V6(addr) => {
+                let end = self.v6.partition_point(|&(first, _)| first <= addr);
+                end > 0 && addr <= self.v6[end - 1].1
+            }
+        }
+    }
+}

@@ -1,0 +1,345 @@
+//! The start and the end of a fast path: workers over ports, and the control core's handles to them.
+
+use std::fmt;
+use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::mpsc;
+use std::thread::JoinHandle;
+
+use crate::counters::{Counters, Snapshot};
+use crate::fib::FibWriter;
+use crate::flow_table::{self, TableWriter};
+use crate::hold::{self, ResolveReceiver};
+use crate::link::Face;
+use crate::pinning::{self, PinError};
+use crate::port::{BURST_LEN_MAX, PacketPool, RxQueue, TxQueue};
+use crate::publication::Domain;
+use crate::settings::{PortSettings, Settings};
+use crate::slow_path::SlowPath;
+use crate::worker::{Parts, Remains, Worker};
+
+/// The most ports of one router.
+pub const PORTS_MAX: usize = 256;
+/// The most workers of one router.
+pub const WORKERS_MAX: usize = 64;
+
+/// A port's settings with its queues: a transmit queue for each worker, and one to as many receive queues.
+pub struct PortQueues<R, T> {
+    /// Its settings.
+    pub settings: PortSettings,
+    /// Receive queues. Queue `i` of port `p` is polled by worker `(p + i)` modulo the workers.
+    pub rx: Vec<R>,
+    /// Transmit queues: number `i` is worker `i`'s.
+    pub tx: Vec<T>,
+}
+
+/// The control core's handles to a running fast path.
+pub struct Running<R, T, P> {
+    /// Installs and withdraws programs.
+    pub table: TableWriter,
+    /// Publishes routes and neighbours.
+    pub fib: FibWriter,
+    /// Frames to and from the kernel.
+    pub slow_path: SlowPath,
+    /// Next hops that packets wait for.
+    pub resolve: ResolveReceiver,
+    /// What the workers count.
+    pub counters: Counters,
+    /// The workers themselves.
+    pub workers: Workers<R, T, P>,
+}
+
+/// Running workers. Dropping it tells them to stop and waits for them.
+pub struct Workers<R, T, P> {
+    threads: Vec<JoinHandle<Remains<R, T, P>>>,
+    stop: Arc<AtomicBool>,
+    counters: Counters,
+    settings: Vec<PortSettings>,
+}
+
+/// What is left of a fast path.
+pub struct Stopped<R, T, P> {
+    /// The last counts.
+    pub counters: Snapshot,
+    /// The ports with their queues, as they were given.
+    pub ports: Vec<PortQueues<R, T>>,
+    /// The pools, as they were given.
+    pub pools: Vec<P>,
+    /// Workers that panicked. Their queues and pools are lost.
+    pub panicked: Vec<usize>,
+}
+
+/// Why a fast path did not start. The operator is at fault but for `Thread`.
+#[derive(Debug)]
+pub enum StartError {
+    /// No worker, or more than [`WORKERS_MAX`].
+    Workers {
+        /// How many there are.
+        workers: usize,
+    },
+    /// No port, or more than [`PORTS_MAX`].
+    Ports {
+        /// How many there are.
+        ports: usize,
+    },
+    /// A burst of no packets, or of more than [`BURST_LEN_MAX`].
+    BurstLen {
+        /// The length asked for.
+        burst_len: usize,
+    },
+    /// A port has other queues than the workers need.
+    Queues {
+        /// The port.
+        port: String,
+        /// Its receive queues: 1 to the number of workers are needed.
+        rx: usize,
+        /// Its transmit queues: one for each worker is needed.
+        tx: usize,
+        /// The workers.
+        workers: usize,
+    },
+    /// A port has more than two VLAN tags.
+    VlanTags {
+        /// The port.
+        port: String,
+        /// How many it has.
+        tags: usize,
+    },
+    /// There is not one pool for each worker.
+    Pools {
+        /// The pools.
+        pools: usize,
+        /// The workers.
+        workers: usize,
+    },
+    /// The flow table could not be made.
+    Table(flow_table::StartError),
+    /// A worker could not be pinned.
+    Pin {
+        /// The worker.
+        worker: usize,
+        /// Why.
+        error: PinError,
+    },
+    /// A worker's thread could not be registered.
+    Register {
+        /// The worker.
+        worker: usize,
+        /// Why, in the words of whoever registers.
+        reason: String,
+    },
+    /// The system gave no thread, or it ended before it polled.
+    Thread {
+        /// The worker.
+        worker: usize,
+        /// The system's reason.
+        reason: String,
+    },
+}
+
+impl fmt::Display for StartError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            StartError::Workers { workers } => write!(f, "{workers} workers are configured; give 1 to {WORKERS_MAX} cores"),
+            StartError::Ports { ports } => write!(f, "{ports} ports are configured; give 1 to {PORTS_MAX}"),
+            StartError::BurstLen { burst_len } => {
+                write!(f, "a burst of {burst_len} packets; give 1 to {BURST_LEN_MAX}")
+            }
+            StartError::Queues { port, rx, tx, workers } => write!(
+                f,
+                "port {port} has {rx} receive and {tx} transmit queues; {workers} workers need 1 to {workers} and {workers}"
+            ),
+            StartError::VlanTags { port, tags } => write!(f, "port {port} has {tags} VLAN tags; give at most two"),
+            StartError::Pools { pools, workers } => {
+                write!(f, "{pools} packet pools for {workers} workers; each needs one")
+            }
+            StartError::Table(error) => error.fmt(f),
+            StartError::Pin { worker, error } => write!(f, "worker {worker}: {error}"),
+            StartError::Register { worker, reason } => write!(f, "worker {worker} could not be registered: {reason}"),
+            StartError::Thread { worker, reason } => write!(f, "worker {worker} could not be started: {reason}"),
+        }
+    }
+}
+impl std::error::Error for StartError {}
+
+/// Starts one worker for each of the settings' cores, over all ports, and waits until each is pinned, registered and polling.
+///
+/// `register` is called on each worker's thread after it is pinned, with the worker's number; what it gives is dropped on that
+/// thread when the worker ends. It is how threads become EAL threads.
+///
+/// # Errors
+/// [`StartError`]; every worker that was started is stopped then.
+pub fn start<R, T, P, G, F>(
+    settings: Settings,
+    ports: Vec<PortQueues<R, T>>,
+    pools: Vec<P>,
+    register: F,
+) -> Result<Running<R, T, P>, StartError>
+where
+    R: RxQueue<Buf = T::Buf> + 'static,
+    T: TxQueue + 'static,
+    P: PacketPool<Buf = T::Buf> + 'static,
+    F: Fn(usize) -> Result<G, String> + Send + Sync + 'static,
+{
+    let workers = settings.cores.len();
+    check(&settings, &ports, pools.len())?;
+    let (domain, places) = Domain::new(workers);
+    let (table, table_root) = TableWriter::new(domain.clone(), settings.table).map_err(StartError::Table)?;
+    let (fib, fib_root) = FibWriter::new(domain);
+    let (counters, boards) = Counters::new(workers, ports.len());
+    let (slow_path, slow_path_ends) = SlowPath::new(workers, ports.len(), &settings.slow_path);
+    let (resolve_sender, resolve) = hold::resolve_ring(settings.hold.requests_max);
+    let faces: Arc<[Face]> = ports.iter().map(|port| Face::new(&port.settings)).collect();
+    let queue_depths: Vec<usize> = ports.iter().map(|port| port.settings.queue_depth).collect();
+    let stop = Arc::new(AtomicBool::new(false));
+    let register = Arc::new(register);
+
+    // Deal the queues out: `rx[worker][port]`, `tx[worker][port]`.
+    let mut rx: Vec<Vec<Option<R>>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut tx: Vec<Vec<T>> = (0..workers).map(|_| Vec::new()).collect();
+    let mut port_settings = Vec::new();
+    for (number, port) in ports.into_iter().enumerate() {
+        for queues in &mut rx {
+            queues.push(None);
+        }
+        for (i, queue) in port.rx.into_iter().enumerate() {
+            rx[(number + i) % workers][number] = Some(queue);
+        }
+        for (queues, queue) in tx.iter_mut().zip(port.tx) {
+            queues.push(queue);
+        }
+        port_settings.push(port.settings);
+    }
+
+    let mut running = Workers { threads: Vec::new(), stop: stop.clone(), counters: counters.clone(), settings: port_settings };
+    let given = places.into_iter().zip(boards).zip(slow_path_ends).zip(pools).zip(rx.into_iter().zip(tx));
+    for (((((place, board), slow_path), pool), (rx, tx)), core) in given.zip(settings.cores.clone()) {
+        let worker = place.worker();
+        let (table, fib, stop) = (table_root.clone(), fib_root.clone(), stop.clone());
+        let (resolve, faces, queue_depths) = (resolve_sender.clone(), faces.clone(), queue_depths.clone());
+        let (register, settings) = (register.clone(), settings.clone());
+        let (ready, started) = mpsc::channel();
+        let body = move || {
+            // Whoever waits learns from the message how it went; if nobody waits any more, nobody needs to.
+            let _guard = match prepare(worker, core, &*register) {
+                Ok(guard) => guard,
+                Err(error) => {
+                    let _ = ready.send(Err(error));
+                    return Remains { rx, tx, pool };
+                }
+            };
+            let reader = place.join();
+            let parts =
+                Parts { reader, table, fib, stop, board, slow_path, resolve, faces, queue_depths, rx, tx, pool };
+            let poller = Worker::new(parts, &settings);
+            let _ = ready.send(Ok(()));
+            poller.run()
+        };
+        let thread = std::thread::Builder::new()
+            .name(format!("worker-{worker}"))
+            .spawn(body)
+            .map_err(|error| StartError::Thread { worker, reason: error.to_string() })?;
+        running.threads.push(thread);
+        // On an error `running` is dropped, which stops those that were started, this one included.
+        started.recv().unwrap_or_else(|_| {
+            Err(StartError::Thread { worker, reason: "it ended before it polled".to_owned() })
+        })?;
+    }
+    Ok(Running { table, fib, slow_path, resolve, counters, workers: running })
+}
+
+/// Pins and registers the calling thread.
+fn prepare<G>(
+    worker: usize,
+    core: Option<usize>,
+    register: &impl Fn(usize) -> Result<G, String>,
+) -> Result<G, StartError> {
+    if let Some(core) = core {
+        pinning::pin_current_thread(core).map_err(|error| StartError::Pin { worker, error })?;
+    }
+    register(worker).map_err(|reason| StartError::Register { worker, reason })
+}
+
+/// Whether the parts fit together.
+fn check<R, T>(settings: &Settings, ports: &[PortQueues<R, T>], pools: usize) -> Result<(), StartError> {
+    let workers = settings.cores.len();
+    if workers == 0 || workers > WORKERS_MAX {
+        return Err(StartError::Workers { workers });
+    }
+    if ports.is_empty() || ports.len() > PORTS_MAX {
+        return Err(StartError::Ports { ports: ports.len() });
+    }
+    if settings.burst_len == 0 || settings.burst_len > BURST_LEN_MAX {
+        return Err(StartError::BurstLen { burst_len: settings.burst_len });
+    }
+    if pools != workers {
+        return Err(StartError::Pools { pools, workers });
+    }
+    for port in ports {
+        let (rx, tx) = (port.rx.len(), port.tx.len());
+        let name = || port.settings.name.clone();
+        if rx == 0 || rx > workers || tx != workers {
+            return Err(StartError::Queues { port: name(), rx, tx, workers });
+        }
+        if port.settings.vlan.len() > 2 {
+            return Err(StartError::VlanTags { port: name(), tags: port.settings.vlan.len() });
+        }
+    }
+    Ok(())
+}
+
+impl<R, T, P> Workers<R, T, P> {
+    /// Tells the workers to stop, waits for them, and gives back what they had.
+    #[must_use]
+    pub fn stop(mut self) -> Stopped<R, T, P> {
+        let (remains, panicked) = self.join();
+        let mut ports: Vec<PortQueues<R, T>> = std::mem::take(&mut self.settings)
+            .into_iter()
+            .map(|settings| PortQueues { settings, rx: Vec::new(), tx: Vec::new() })
+            .collect();
+        let mut pools = Vec::new();
+        let mut rx_dealt: Vec<Vec<(usize, R)>> = ports.iter().map(|_| Vec::new()).collect();
+        let workers = remains.len() + panicked.len();
+        for (worker, remains) in remains {
+            for (number, queue) in remains.rx.into_iter().enumerate() {
+                // The inverse of how they were dealt out.
+                let place = (worker + workers - number % workers) % workers;
+                rx_dealt[number].extend(queue.map(|queue| (place, queue)));
+            }
+            for (port, queue) in ports.iter_mut().zip(remains.tx) {
+                port.tx.push(queue);
+            }
+            pools.push(remains.pool);
+        }
+        for (port, mut dealt) in ports.iter_mut().zip(rx_dealt) {
+            dealt.sort_by_key(|&(place, _)| place);
+            port.rx = dealt.into_iter().map(|(_, queue)| queue).collect();
+        }
+        Stopped { counters: self.counters.snapshot(), ports, pools, panicked }
+    }
+
+    /// Whether a worker's thread has ended by itself, which only a panic does.
+    #[must_use]
+    pub fn any_ended(&self) -> bool {
+        self.threads.iter().any(JoinHandle::is_finished)
+    }
+
+    fn join(&mut self) -> (Vec<(usize, Remains<R, T, P>)>, Vec<usize>) {
+        // Relaxed: the workers look at it once per turn, and joining orders everything else.
+        self.stop.store(true, Ordering::Relaxed);
+        let (mut remains, mut panicked) = (Vec::new(), Vec::new());
+        for (worker, thread) in self.threads.drain(..).enumerate() {
+            match thread.join() {
+                Ok(left) => remains.push((worker, left)),
+                Err(_) => panicked.push(worker),
+            }
+        }
+        (remains, panicked)
+    }
+}
+
+impl<R, T, P> Drop for Workers<R, T, P> {
+    fn drop(&mut self) {
+        self.join();
+    }
+}
