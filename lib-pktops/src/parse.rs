@@ -406,7 +406,18 @@ pub fn headers_snapped(frame: &[u8], wire_len: usize) -> Result<Headers, NotForw
         [first, ..] if first & 1 != 0 => Cast::Multicast,
         _ => Cast::Unicast,
     };
-    let mut ethertype = be16([ethernet[12], ethernet[13]]);
+    // A frame without tags is the common case, and goes the straight way.
+    match be16([ethernet[12], ethernet[13]]) {
+        ETHERTYPE_IPV4 => ipv4(frame, wire_len, ETHERNET_LEN, VlanTags::default(), link_cast),
+        ETHERTYPE_IPV6 => ipv6(frame, wire_len, ETHERNET_LEN, VlanTags::default(), link_cast),
+        ethertype => tagged(frame, wire_len, ethertype, link_cast),
+    }
+}
+
+/// Reads a frame with VLAN tags, or of another protocol.
+#[inline(never)]
+fn tagged(frame: &[u8], wire_len: usize, ethertype: u16, link_cast: Cast) -> Result<Headers, NotForwardable> {
+    let mut ethertype = ethertype;
     let mut l3_offset = ETHERNET_LEN;
     let mut vlan = VlanTags::default();
     while matches!(ethertype, ETHERTYPE_VLAN | ETHERTYPE_SERVICE_VLAN) {
