@@ -22,6 +22,8 @@ mod signed;
 #[cfg(test)]
 mod testing;
 mod text;
+#[cfg(test)]
+mod vectors;
 
 pub mod ends;
 pub mod error;
