@@ -11,7 +11,7 @@
 //! ```
 //!
 //! `not` binds closer than `and`, and `and` closer than `or`; equals associate to the left. `self` is the owner's own
-//! address and `subnet` an edge router's prefix. What [`print`] writes, [`parse`] reads as the same formula.
+//! address and `subnet` an edge router's prefix. What [`print()`] writes, [`parse`] reads as the same formula.
 
 use crate::text::nearest;
 use std::fmt;

@@ -4,11 +4,12 @@
 //! without waiting. Bodies are arrays whose first item tells them apart. Every message has one encoding and is bounded
 //! in every field. A reply with id 0 is about the session itself and ends it.
 
+pub use crate::cbor::Malformed;
 pub use crate::signed::{
     Class, LEMMA_MANIFEST_EMPTY, Receipt, ReceiptTerms, SignedPolicy, Terms, Upload, Withdraw, fresh_nonce, lemma_root,
 };
 
-use crate::cbor::{self, Canonical, Malformed, Reader, Writer};
+use crate::cbor::{self, Canonical, Reader, Writer};
 use crate::limits::{CODE_BYTES_MAX, LIST_LEN_MAX, TEXT_BYTES_MAX};
 use std::fmt;
 use vinet_trusted::policy::PrincipalKind;
