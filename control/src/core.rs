@@ -395,7 +395,8 @@ impl<H: PortHandle> Core<H> {
             match &reply {
                 Reply::Receipt(receipt) => {
                     let terms = receipt.terms();
-                    log::info(
+                    // An owner with many programs can cause many of these lines.
+                    log::stranger(
                         "admission",
                         format_args!(
                             "installed {} of {principal}: complexity {}, until {}",

@@ -204,9 +204,11 @@ fn run_over_dpdk(
     ready_file: Option<&Path>,
 ) -> Result<Result<(), CoreError>, StartupError> {
     let eal = start_eal(&config)?;
-    let mtu_max = config.ports.iter().map(|port| port.mtu).max().unwrap_or(1500);
-    let pool_settings =
-        MempoolSettings { cache: config.mempool.cache, ..MempoolSettings::for_mtu(config.mempool.buffers, mtu_max) };
+    let packet_len_max = config.ports.iter().map(packet_len_max).max().unwrap_or(1500);
+    let pool_settings = MempoolSettings {
+        cache: config.mempool.cache,
+        ..MempoolSettings::for_mtu(config.mempool.buffers, packet_len_max)
+    };
     let pool = Mempool::new(&eal, pool_settings).map_err(StartupError::Mempool)?;
     let mut ports = Vec::new();
     for port in &config.ports {
@@ -334,6 +336,40 @@ fn start_eal(config: &Config) -> Result<Eal, StartupError> {
     Ok(eal)
 }
 
+/// Bytes of a frame in an af_packet ring for an MTU below it.
+///
+/// DPDK's af_packet driver has the kernel put IPv4 fragments together before the ring (PACKET_FANOUT_FLAG_DEFRAG, always
+/// set). A frame of the driver's default of 2048 bytes would cut such a packet; one of 8192 takes packets of up to 8 KB
+/// whole, and the worker makes fragments of them again.
+const AF_PACKET_FRAME_LEN: u16 = 8192;
+
+/// The longest IP packet that the device can give for one of the port's MTU.
+fn packet_len_max(port: &crate::config::Port) -> u16 {
+    match af_packet_frame_len(port) {
+        Some(frame_len) => frame_len,
+        None => port.mtu,
+    }
+}
+
+/// The frame of the port's ring, for an af_packet device whose frame the configuration leaves to us.
+fn af_packet_frame_len(port: &crate::config::Port) -> Option<u16> {
+    let ours = port.device.starts_with("net_af_packet") && !port.device.contains("framesz=");
+    // A ring's frame also holds its own header (TPACKET2_HDRLEN, 52 bytes), Ethernet and two tags.
+    ours.then(|| (port.mtu + 128).next_power_of_two().max(AF_PACKET_FRAME_LEN))
+}
+
+/// The device with the ring that its port needs, where the driver takes that only as an argument.
+fn device_with_frames(port: &crate::config::Port) -> String {
+    match af_packet_frame_len(port) {
+        // One frame in a block: the driver wants blocks of whole pages that hold whole frames.
+        Some(len) => {
+            let count = port.rx_ring.max(port.tx_ring).next_power_of_two();
+            format!("{},blocksz={len},framesz={len},framecnt={count}", port.device)
+        }
+        None => port.device.clone(),
+    }
+}
+
 fn open_port(eal: &Eal, pool: &Mempool, port: &crate::config::Port, workers: usize) -> Result<DpdkPort, StartupError> {
     let workers = u16::try_from(workers).unwrap_or(u16::MAX);
     let wanted = DpdkConfig {
@@ -342,7 +378,7 @@ fn open_port(eal: &Eal, pool: &Mempool, port: &crate::config::Port, workers: usi
         rx_queues: workers,
         tx_queues: workers,
         mtu: port.mtu,
-        ..DpdkConfig::new(&port.name, &port.device)
+        ..DpdkConfig::new(&port.name, &device_with_frames(port))
     };
     let opened =
         DpdkPort::open(eal, pool, &wanted).map_err(|reason| StartupError::Port { port: port.name.clone(), reason })?;

@@ -250,8 +250,9 @@ fn many_uploads_at_once_are_all_answered() {
     let testbed = Testbed::start("proof");
     let user = testbed.user("198.51.100.7");
     let mut client = testbed.client(&user);
-    let program = firewall(&[prefix("192.0.2.66/32")], 60);
-    let uploads: Vec<Upload> = (0..100).map(|_| upload(&mut client, &user, &program, true)).collect();
+    let uploads: Vec<Upload> = (1..=100)
+        .map(|host| upload(&mut client, &user, &firewall(&[prefix(&format!("192.0.2.{host}/32"))], 60), true))
+        .collect();
     let mut ids: Vec<u32> =
         uploads.into_iter().map(|upload| client.send(&Request::Upload(Box::new(upload))).unwrap()).collect();
     while !ids.is_empty() {
