@@ -1,1 +1,0 @@
-//! Load generators, benchmarks beside peers, capacity experiments.

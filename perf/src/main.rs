@@ -1,0 +1,49 @@
+//! `vinet-perf`: the fast path measured beside its peers.
+//!
+//! `vinet-perf fastpath` runs the standard benchmark of docs/BENCHMARKS.md: every router under test in a process of its
+//! own on one core, from `net_pcap` that repeats a capture without end to `net_null`; testpmd (which only moves packets:
+//! the harness's own cost), DPDK's l3fwd, and this router with and without programs, in alternation, in rounds; what is
+//! reported are medians of the ratios within a round.
+#![forbid(unsafe_code)]
+
+mod capture;
+mod dut;
+mod fastpath;
+mod machine;
+mod peers;
+mod run;
+mod table;
+
+use clap::{Parser, Subcommand};
+use std::process::ExitCode;
+
+/// Benchmarks of VInet beside its peers.
+#[derive(Parser)]
+#[command(name = "vinet-perf", version)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Subcommand)]
+enum Command {
+    /// The standard benchmark of the fast path, beside testpmd and l3fwd (root; see docs/BENCHMARKS.md).
+    Fastpath(fastpath::Options),
+    /// One router under test, in this process: what `fastpath` starts.
+    #[command(hide = true)]
+    Dut(dut::Options),
+}
+
+fn main() -> ExitCode {
+    let done = match Cli::parse().command {
+        Command::Fastpath(options) => fastpath::run(&options),
+        Command::Dut(options) => dut::run(&options),
+    };
+    match done {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vinet-perf: {error}");
+            ExitCode::from(error.exit_status())
+        }
+    }
+}

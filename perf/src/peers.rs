@@ -1,0 +1,4 @@
+//! The peers: DPDK programs that are run as they are, from Debian's packages.
+
+pub mod l3fwd;
+pub mod testpmd;
