@@ -156,10 +156,23 @@ impl Router {
     /// Asks the operator's socket, and returns its JSON answer.
     #[track_caller]
     pub fn ctl(&self, what: &str) -> Value {
+        let answer = run(self.ask(what), Duration::from_secs(5)).expect();
+        serde_json::from_str(&answer).unwrap_or_else(|e| panic!("vinetd ctl {what}: {e}: {answer}"))
+    }
+
+    fn ask(&self, what: &str) -> std::process::Command {
         let mut command = std::process::Command::new(binary("vinetd"));
         command.args(["ctl", "--socket"]).arg(self.dir.join("lab.sock")).arg(what);
-        let answer = run(command, Duration::from_secs(5)).expect();
-        serde_json::from_str(&answer).unwrap_or_else(|e| panic!("vinetd ctl {what}: {e}: {answer}"))
+        command
+    }
+}
+
+impl Drop for Router {
+    fn drop(&mut self) {
+        if std::thread::panicking() && self.daemon.is_running() {
+            let command = self.ask("counters");
+            eprintln!("--- counters\n{}", run(command, Duration::from_secs(5)).stdout);
+        }
     }
 }
 

@@ -30,7 +30,8 @@ pub fn reaches(from: &Host, to: IpAddr, limit: Duration) -> bool {
     eventually(limit, || ping(from, to, 1, "") == 1)
 }
 
-/// A small web server at a host: every request is answered with the same body.
+/// A small web server at a host: every request is answered with the same body, each on a thread of its own, so that a connection
+/// which a program has silenced holds up no other.
 pub struct WebServer {
     stop: Arc<AtomicBool>,
     thread: Option<JoinHandle<()>>,
@@ -43,7 +44,7 @@ impl WebServer {
         let stop = Arc::new(AtomicBool::new(false));
         let thread = std::thread::spawn({
             let stop = Arc::clone(&stop);
-            move || serve(&listener, &body, &stop)
+            move || serve(&listener, &Arc::new(body), &stop)
         });
         WebServer { stop, thread: Some(thread) }
     }
@@ -58,11 +59,14 @@ impl Drop for WebServer {
     }
 }
 
-fn serve(listener: &TcpListener, body: &[u8], stop: &AtomicBool) {
+fn serve(listener: &TcpListener, body: &Arc<Vec<u8>>, stop: &AtomicBool) {
     listener.set_nonblocking(true).expect("a listener can be made non-blocking");
     while !stop.load(Ordering::Relaxed) {
         match listener.accept() {
-            Ok((stream, _)) => answer(stream, body),
+            Ok((stream, _)) => {
+                let body = Arc::clone(body);
+                std::thread::spawn(move || answer(stream, &body));
+            }
             Err(e) if e.kind() == ErrorKind::WouldBlock => std::thread::sleep(POLL_INTERVAL),
             Err(_) => {}
         }

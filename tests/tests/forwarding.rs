@@ -216,10 +216,10 @@ fn malformed_packets_are_counted_by_cause_and_the_rest_goes_on() {
         ethernet(to, from, &[], &packet)
     };
     let cases: [(&str, Vec<u8>); 5] = [
-        ("ip_checksum", broken(&|p| p[10] ^= 0xff)),
-        ("ip_version", broken(&|p| p[0] = 0x65)),
-        ("ip_header_length", broken(&|p| p[0] = 0x44)),
-        ("ip_truncated", broken(&|p| p[2..4].copy_from_slice(&2000u16.to_be_bytes()))),
+        ("ipv4_bad_checksum", broken(&|p| p[10] ^= 0xff)),
+        ("ipv4_bad_version", broken(&|p| p[0] = 0x65)),
+        ("ipv4_bad_header_len", broken(&|p| p[0] = 0x44)),
+        ("ipv4_total_len_above_frame", broken(&|p| p[2..4].copy_from_slice(&2000u16.to_be_bytes()))),
         ("vlan_mismatch", ethernet(to, from, &[5], &good)),
     ];
     for (reason, frame) in &cases {
