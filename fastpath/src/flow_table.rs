@@ -146,9 +146,10 @@ impl Installed {
 impl Drop for FlowTable {
     fn drop(&mut self) {
         let left = std::mem::take(self.left.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner));
-        let retired = left.entries.iter().filter_map(|&(v6, index)| {
-            if v6 { self.v6.chain_of(index) } else { self.v4.chain_of(index) }
-        });
+        let retired = left
+            .entries
+            .iter()
+            .filter_map(|&(v6, index)| if v6 { self.v6.chain_of(index) } else { self.v4.chain_of(index) });
         let mut chains: Vec<*const Chain> = retired.collect();
         chains.extend(self.v4.chains_mut());
         chains.extend(self.v6.chains_mut());

@@ -27,7 +27,10 @@ impl fmt::Display for PinError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             PinError::Refused { core, allowed } => {
-                write!(f, "cannot be pinned to core {core}; this process may use cores {allowed:?} (see taskset and cpusets)")
+                write!(
+                    f,
+                    "cannot be pinned to core {core}; this process may use cores {allowed:?} (see taskset and cpusets)"
+                )
             }
             PinError::NotKept { core, found } => {
                 write!(f, "was pinned to core {core} and may run on cores {found:?} all the same")

@@ -140,7 +140,9 @@ pub enum StartError {
 impl fmt::Display for StartError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
-            StartError::Workers { workers } => write!(f, "{workers} workers are configured; give 1 to {WORKERS_MAX} cores"),
+            StartError::Workers { workers } => {
+                write!(f, "{workers} workers are configured; give 1 to {WORKERS_MAX} cores")
+            }
             StartError::Ports { ports } => write!(f, "{ports} ports are configured; give 1 to {PORTS_MAX}"),
             StartError::BurstLen { burst_len } => {
                 write!(f, "a burst of {burst_len} packets; give 1 to {BURST_LEN_MAX}")
@@ -211,7 +213,8 @@ where
         port_settings.push(port.settings);
     }
 
-    let mut running = Workers { threads: Vec::new(), stop: stop.clone(), counters: counters.clone(), settings: port_settings };
+    let mut running =
+        Workers { threads: Vec::new(), stop: stop.clone(), counters: counters.clone(), settings: port_settings };
     let given = places.into_iter().zip(boards).zip(slow_path_ends).zip(pools).zip(rx.into_iter().zip(tx));
     for (((((place, board), slow_path), pool), (rx, tx)), core) in given.zip(settings.cores.clone()) {
         let worker = place.worker();
@@ -241,9 +244,9 @@ where
             .map_err(|error| StartError::Thread { worker, reason: error.to_string() })?;
         running.threads.push(thread);
         // On an error `running` is dropped, which stops those that were started, this one included.
-        started.recv().unwrap_or_else(|_| {
-            Err(StartError::Thread { worker, reason: "it ended before it polled".to_owned() })
-        })?;
+        started
+            .recv()
+            .unwrap_or_else(|_| Err(StartError::Thread { worker, reason: "it ended before it polled".to_owned() }))?;
     }
     Ok(Running { table, fib, slow_path, resolve, counters, workers: running })
 }
@@ -292,15 +295,20 @@ impl<R, T, P> Workers<R, T, P> {
     /// Tells the workers to stop, waits for them, and gives back what they had.
     #[must_use]
     pub fn stop(mut self) -> Stopped<R, T, P> {
-        let (remains, panicked) = self.join();
+        let remains = self.join();
         let mut ports: Vec<PortQueues<R, T>> = std::mem::take(&mut self.settings)
             .into_iter()
             .map(|settings| PortQueues { settings, rx: Vec::new(), tx: Vec::new() })
             .collect();
         let mut pools = Vec::new();
         let mut rx_dealt: Vec<Vec<(usize, R)>> = ports.iter().map(|_| Vec::new()).collect();
-        let workers = remains.len() + panicked.len();
-        for (worker, remains) in remains {
+        let workers = remains.len();
+        let mut panicked = Vec::new();
+        for (worker, remains) in remains.into_iter().enumerate() {
+            let Some(remains) = remains else {
+                panicked.push(worker);
+                continue;
+            };
             for (number, queue) in remains.rx.into_iter().enumerate() {
                 // The inverse of how they were dealt out.
                 let place = (worker + workers - number % workers) % workers;
@@ -324,17 +332,11 @@ impl<R, T, P> Workers<R, T, P> {
         self.threads.iter().any(JoinHandle::is_finished)
     }
 
-    fn join(&mut self) -> (Vec<(usize, Remains<R, T, P>)>, Vec<usize>) {
+    /// What each worker left, or `None` for one that panicked.
+    fn join(&mut self) -> Vec<Option<Remains<R, T, P>>> {
         // Relaxed: the workers look at it once per turn, and joining orders everything else.
         self.stop.store(true, Ordering::Relaxed);
-        let (mut remains, mut panicked) = (Vec::new(), Vec::new());
-        for (worker, thread) in self.threads.drain(..).enumerate() {
-            match thread.join() {
-                Ok(left) => remains.push((worker, left)),
-                Err(_) => panicked.push(worker),
-            }
-        }
-        (remains, panicked)
+        self.threads.drain(..).map(|thread| thread.join().ok()).collect()
     }
 }
 

@@ -51,6 +51,8 @@ const SLEEP_MIN: Duration = Duration::from_micros(50);
 const SLEEP_MAX: Duration = Duration::from_micros(200);
 /// Empty turns after which the counters are shown although only the turns have changed.
 const SHOW_TURNS: u64 = 1024;
+/// Questions a second about next hops that are known not to answer; the kernel asks each at most once a second.
+const FAILED_ASKS_PPS: u32 = 200;
 /// Frames of the kernel taken in one turn.
 const FROM_TAP_MAX: usize = 32;
 
@@ -102,6 +104,8 @@ struct Exit<T: TxQueue, P> {
     slow_path: SlowPathEnd,
     pool: P,
     icmp: Meter,
+    /// How often next hops are asked for again that did not answer.
+    failed_asks: Meter,
     cutter: FragmentScratch,
     fragments: Burst<T::Buf>,
     /// Dropped packets, given back to their pool together.
@@ -162,6 +166,7 @@ where
                 slow_path: parts.slow_path,
                 pool: parts.pool,
                 icmp: Meter::with_burst(settings.icmp.rate_pps, settings.icmp.burst),
+                failed_asks: Meter::with_burst(FAILED_ASKS_PPS, FAILED_ASKS_PPS / 10),
                 cutter: FragmentScratch::new(),
                 fragments: Burst::new(),
                 dropped: Burst::new(),
@@ -264,7 +269,7 @@ where
             match (lane.way, &lane.headers) {
                 (Way::Transit, Some(headers)) => self.exit.transit(packet, headers, lane.hop, found, &context),
                 (Way::Transit, None) => self.exit.drop(packet, DropReason::EtherTypeUnknown),
-                (Way::Kernel, _) => self.exit.to_kernel(packet, lane.l3_offset, port as u16),
+                (Way::Kernel, _) => self.exit.give_to_kernel(packet, lane.l3_offset, port as u16),
                 (Way::Drop(reason), _) => self.exit.drop(packet, reason),
             }
         }
@@ -358,17 +363,21 @@ fn judge(frame: &[u8], face: &Face) -> Lane {
 fn judge_ip(headers: &Headers, face: &Face) -> Way {
     let dst = headers.dst;
     if is_multicast(dst) {
-        return if is_link_multicast(dst) { to_kernel_if_allowed(headers, face) } else { Way::Drop(DropReason::MulticastNotRouted) };
+        return if is_link_multicast(dst) {
+            kernel_if_allowed(headers, face)
+        } else {
+            Way::Drop(DropReason::MulticastNotRouted)
+        };
     }
     if is_limited_broadcast(dst) {
-        return to_kernel_if_allowed(headers, face);
+        return kernel_if_allowed(headers, face);
     }
     if headers.dst_is_martian() {
         return Way::Drop(DropReason::DestinationMartian);
     }
     if matches!(dst, Addr::V6(_)) && is_link_local(dst) {
         // Every port has such addresses, and no route tells them apart: the kernel knows which are the router's.
-        return to_kernel_if_allowed(headers, face);
+        return kernel_if_allowed(headers, face);
     }
     Way::Transit
 }
@@ -377,7 +386,7 @@ fn judge_ip(headers: &Headers, face: &Face) -> Way {
 #[inline]
 fn check_transit(headers: &Headers, hop: Hop, face: &Face) -> Way {
     if hop == Hop::Local {
-        return to_kernel_if_allowed(headers, face);
+        return kernel_if_allowed(headers, face);
     }
     if headers.link_cast != Cast::Unicast {
         return Way::Drop(DropReason::LinkBroadcast);
@@ -396,7 +405,7 @@ fn check_transit(headers: &Headers, hop: Hop, face: &Face) -> Way {
 
 /// Whether a packet to the router may reach the kernel: on an edge port only from a controlled source, or from one that
 /// a host has before it has an address (unspecified: DHCP, duplicate address detection; link-local: neighbour discovery).
-fn to_kernel_if_allowed(headers: &Headers, face: &Face) -> Way {
+fn kernel_if_allowed(headers: &Headers, face: &Face) -> Way {
     let src = headers.src;
     if is_unspecified(src) || is_link_local(src) {
         return Way::Kernel;
@@ -494,12 +503,12 @@ where
             }
             Hop::OnLink { port } => {
                 link::count_hop(packet.bytes_mut(), headers);
-                self.hold(packet, headers, Some(input), (port, headers.dst), now_ns);
+                self.hold(packet, headers, Some(input), (port, headers.dst), fib, now_ns);
             }
             Hop::Gateway { port, gateway } => match fib.gateway(gateway) {
                 Some(gateway) => {
                     link::count_hop(packet.bytes_mut(), headers);
-                    self.hold(packet, headers, Some(input), (port, gateway), now_ns);
+                    self.hold(packet, headers, Some(input), (port, gateway), fib, now_ns);
                 }
                 None => self.drop(packet, DropReason::NoRoute),
             },
@@ -608,9 +617,25 @@ where
         is_empty
     }
 
-    /// Holds a packet, its hop counted, until the address of its next hop is known.
+    /// Holds a packet, its hop counted, until the address of its next hop is known. One that is known not to answer is
+    /// asked for again, but nothing waits for it.
     #[cold]
-    fn hold(&mut self, packet: T::Buf, headers: &Headers, input: Option<u16>, hop: (u16, Addr), now_ns: u64) {
+    fn hold(
+        &mut self,
+        packet: T::Buf,
+        headers: &Headers,
+        input: Option<u16>,
+        hop: (u16, Addr),
+        fib: &Fib,
+        now_ns: u64,
+    ) {
+        if fib.neighbour(hop.0, hop.1) == Some(Neighbour::Failed) {
+            if self.failed_asks.admits(now_ns) && !self.resolve.ask(hop.0, hop.1) {
+                self.tally.totals.resolve_lost += 1;
+            }
+            // About our own ICMP nobody is told, so this ends here.
+            return self.end_unresolved(packet, headers, input, fib, now_ns);
+        }
         match self.hold.push(packet, *headers, input, hop, now_ns) {
             Ok(is_first) => {
                 if is_first && !self.resolve.ask(hop.0, hop.1) {
@@ -675,13 +700,13 @@ where
         self.tally.totals.own_icmp += 1;
         match hop {
             Ok(station) => self.emit(packet, &error, None, station, fib, now_ns),
-            Err(Some(hop)) => self.hold(packet, &error, None, hop, now_ns),
+            Err(Some(hop)) => self.hold(packet, &error, None, hop, fib, now_ns),
             Err(None) => self.drop(packet, DropReason::NoRoute),
         }
     }
 
     /// Gives a packet to the kernel, through the twin of the port it came by.
-    fn to_kernel(&mut self, packet: T::Buf, l3_offset: u16, port: u16) {
+    fn give_to_kernel(&mut self, packet: T::Buf, l3_offset: u16, port: u16) {
         match self.slow_path.to_tap(port, link::untagged(packet.bytes(), usize::from(l3_offset))) {
             Ok(()) => {
                 self.tally.totals.to_tap += 1;

@@ -258,8 +258,7 @@ impl<K: Key> Index<K> {
         lengths.sort_unstable();
         lengths.dedup();
         for len in lengths.into_iter().rev() {
-            let members: Vec<u8> =
-                (0..shapes.len() as u8).filter(|&i| shapes[usize::from(i)].dst_len == len).collect();
+            let members: Vec<u8> = (0..shapes.len() as u8).filter(|&i| shapes[usize::from(i)].dst_len == len).collect();
             let bits = members.iter().fold(0, |bits, &i| bits | shapes[usize::from(i)].front_bit());
             destinations.push(Destinations {
                 mask: K::mask(0, len),
@@ -346,7 +345,10 @@ fn prefetch<T>(place: &T) {
 impl<K: Key> Cells<K> {
     pub(super) fn new(domain: &Domain, cells_max: u32, secret: &Secret) -> Result<Cells<K>, NoMemory> {
         let index = Index::new(Vec::new(), Arc::new(Slots::new(0)?), secret);
-        Ok(Cells { index: Published::new(domain.clone(), Box::new(index)), entries: Region::new(cells_max as usize + 1)? })
+        Ok(Cells {
+            index: Published::new(domain.clone(), Box::new(index)),
+            entries: Region::new(cells_max as usize + 1)?,
+        })
     }
 
     pub(super) fn index(&self) -> &Published<Index<K>> {
@@ -576,7 +578,8 @@ impl Slots {
 
     /// Marks the destination of a cell in the front.
     pub(super) fn mark<K: Key>(&self, shape: &Shape<K>, key: K, secret: &Secret) {
-        let hash = key.masked(K::mask(0, shape.dst_len)).keyed_hash(&Index::<K>::destination_hash(secret, shape.dst_len));
+        let hash =
+            key.masked(K::mask(0, shape.dst_len)).keyed_hash(&Index::<K>::destination_hash(secret, shape.dst_len));
         self.front(hash).fetch_or(shape.front_bit(), Ordering::Relaxed);
     }
 

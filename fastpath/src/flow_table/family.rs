@@ -78,14 +78,20 @@ impl<K: Key> FamilyWriter<K> {
     }
 
     /// The programs of a cell as they are now.
-    fn chain(&self, cells: &Cells<K>, programs: &HashMap<InstallId, Box<Installed>>, shape: &Shape<K>, key: K) -> Chain {
+    fn chain(
+        &self,
+        cells: &Cells<K>,
+        programs: &HashMap<InstallId, Arc<Installed>>,
+        shape: &Shape<K>,
+        key: K,
+    ) -> Chain {
         let mut chain = Chain { verdicts: Vec::new(), runs: Vec::new() };
         let Some(entry) = self.find(cells, shape, key) else { return chain };
         match cells.entry(entry).act {
             Act::Nothing => {}
             Act::Discard { permit, id, .. } => {
                 if let Some(program) = programs.get(&id) {
-                    chain.verdicts.push((ProgramRef { id, installed: &raw const **program }, permit));
+                    chain.verdicts.push((ProgramRef { id, installed: Arc::as_ptr(program) }, permit));
                 }
             }
             Act::Chain(current) => {
@@ -102,7 +108,7 @@ impl<K: Key> FamilyWriter<K> {
     fn pending<'p>(
         &self,
         cells: &Cells<K>,
-        programs: &HashMap<InstallId, Box<Installed>>,
+        programs: &HashMap<InstallId, Arc<Installed>>,
         pending: &'p mut PendingCells<K>,
         cell: ProgramCell,
     ) -> Option<&'p mut Pending<K>> {
@@ -122,7 +128,7 @@ impl<K: Key> FamilyWriter<K> {
     pub(super) fn add(
         &self,
         cells: &Cells<K>,
-        programs: &HashMap<InstallId, Box<Installed>>,
+        programs: &HashMap<InstallId, Arc<Installed>>,
         pending: &mut PendingCells<K>,
         cell: ProgramCell,
         program: ProgramRef,
@@ -150,7 +156,7 @@ impl<K: Key> FamilyWriter<K> {
     pub(super) fn remove(
         &self,
         cells: &Cells<K>,
-        programs: &HashMap<InstallId, Box<Installed>>,
+        programs: &HashMap<InstallId, Arc<Installed>>,
         pending: &mut PendingCells<K>,
         cell: ProgramCell,
         id: InstallId,
@@ -234,7 +240,7 @@ impl<K: Key> FamilyWriter<K> {
         let act = match (&cell.chain.verdicts[..], &cell.chain.runs[..]) {
             ([], []) => Act::Nothing,
             (&[(program, permit)], []) => {
-                // SAFETY: the program is installed, or about to be: its box is in `programs` or in the batch.
+                // SAFETY: the program is installed, or about to be: the writer's `programs` or its batch owns it.
                 Act::Discard { program: unsafe { (*program.installed).slot }, permit, id: program.id }
             }
             _ => Act::Chain(Box::into_raw(Box::new(cell.chain))),
@@ -391,7 +397,13 @@ impl<K: Key> FamilyWriter<K> {
         }
     }
 
-    pub(super) fn acting_on(&self, cells: &Cells<K>, pair: K, verdicts: &mut Vec<InstallId>, runs: &mut Vec<InstallId>) {
+    pub(super) fn acting_on(
+        &self,
+        cells: &Cells<K>,
+        pair: K,
+        verdicts: &mut Vec<InstallId>,
+        runs: &mut Vec<InstallId>,
+    ) {
         let mut shapes: Vec<&Shape<K>> = self.shapes.iter().collect();
         shapes.sort_by_key(|shape| shape.rank());
         for shape in shapes {

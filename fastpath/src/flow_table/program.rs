@@ -203,7 +203,14 @@ pub(crate) enum Outcome {
 }
 
 impl Installed {
-    pub(super) fn new(id: InstallId, slot: u32, body: Body, rate: u32, over_budget: OverBudget, workers: usize) -> Self {
+    pub(super) fn new(
+        id: InstallId,
+        slot: u32,
+        body: Body,
+        rate: u32,
+        over_budget: OverBudget,
+        workers: usize,
+    ) -> Self {
         let count = if body.runs() { workers } else { 0 };
         let parts = (0..count)
             .map(|_| WorkerPart(UnsafeCell::new(WorkerState { state: body.state(), meter: Meter::new(rate, workers) })))

@@ -242,9 +242,7 @@ fn every_bound_is_held_and_a_refusal_changes_nothing() {
     assert_eq!(writer.acting_on(pair[0].0, pair[0].1), []);
 
     let wide = |count: u32| {
-        let cells = (0..count)
-            .map(|i| cell(Prefix::host(Addr::V4(i)), Prefix::host(addr("10.0.0.2")), true))
-            .collect();
+        let cells = (0..count).map(|i| cell(Prefix::host(Addr::V4(i)), Prefix::host(addr("10.0.0.2")), true)).collect();
         Body::Model(Model { cells, discards: false })
     };
     assert_eq!(apply(&mut writer, 3, wide(9)), Err(InstallError::TooManyCells { cells_max: 8 }));
@@ -281,7 +279,7 @@ fn shapes_and_chains_are_bounded_and_come_back() {
         let cells = vec![cell(Prefix::of(addr("2001:db8::2"), len).expect("a length"), dst, true)];
         Body::Model(Model { cells, discards: false })
     };
-    let mut apply = |writer: &mut TableWriter, id: u64, body: Body| {
+    let apply = |writer: &mut TableWriter, id: u64, body: Body| {
         let mut batch = Batch::new();
         batch.install_body(InstallId(id), body);
         writer.apply(batch)
@@ -332,7 +330,7 @@ fn the_table_grows_under_readers_and_shows_each_batch_whole() {
                     table.look_up(&reader, &mut scratch, &mut found);
                     assert_eq!(found[0].discard.is_some(), found[1].chain.is_some(), "half of batch {i}");
                     hits += u64::from(found[0].discard.is_some());
-                    if i % 64 == 0 {
+                    if i.is_multiple_of(64) {
                         reader.while_offline(std::thread::yield_now);
                     }
                     reader.quiescent();
@@ -350,10 +348,10 @@ fn the_table_grows_under_readers_and_shows_each_batch_whole() {
     for round in 0..20 * PAIRS {
         let mut batch = Batch::new();
         let i = round % PAIRS;
-        if installed.len() as u64 > PAIRS / 2 {
-            if let Some(id) = installed.pop_front() {
-                batch.withdraw(InstallId(id));
-            }
+        if installed.len() as u64 > PAIRS / 2
+            && let Some(id) = installed.pop_front()
+        {
+            batch.withdraw(InstallId(id));
         }
         batch.install_body(InstallId(round), body(i));
         installed.push_back(round);
@@ -368,7 +366,7 @@ fn the_table_grows_under_readers_and_shows_each_batch_whole() {
                 writer.apply(refused).expect("within the bounds");
             }
         }
-        if round % 16 == 0 {
+        if round.is_multiple_of(16) {
             writer.reclaim();
         }
     }

@@ -11,11 +11,11 @@ use std::sync::Arc;
 use vinet_trusted::addr::{Addr, Prefix};
 use vinet_trusted::policy::OverBudget;
 
+use super::FlowTable;
 use super::cells::{Cells, ProgramRef, SHAPES_MAX, Secret};
 use super::family::{FamilyWriter, PendingCells};
 use super::key::{self, Key};
 use super::program::{Body, Install, InstallId, Installed, ProgramCounters, ProgramCounts};
-use super::FlowTable;
 use crate::clock::Clock;
 use crate::publication::{Domain, Epoch, Watch};
 use crate::region::NoMemory;
@@ -132,10 +132,16 @@ impl fmt::Display for InstallError {
                 write!(f, "program {id} has {cells} pairs of prefixes, of at most {CELLS_PER_PROGRAM_MAX}")
             }
             InstallError::TooManyCells { cells_max } => {
-                write!(f, "the flow table holds {cells_max} pairs of prefixes in each family, and there is no room for more")
+                write!(
+                    f,
+                    "the flow table holds {cells_max} pairs of prefixes in each family, and there is no room for more"
+                )
             }
             InstallError::TooManyShapes { shapes } => {
-                write!(f, "{shapes} pairs of prefix lengths would be in use, of at most {SHAPES_MAX}; use fewer lengths")
+                write!(
+                    f,
+                    "{shapes} pairs of prefix lengths would be in use, of at most {SHAPES_MAX}; use fewer lengths"
+                )
             }
             InstallError::ChainFull { src, dst } => {
                 write!(f, "{CHAIN_LEN_MAX} programs act on packets from {src} to {dst}, and no more can")
@@ -188,7 +194,7 @@ pub(super) struct RetiredEntry {
 pub(super) struct Left {
     pub(super) entries: Vec<(bool, u32)>,
     #[allow(dead_code, reason = "kept alive for the workers, freed by being dropped")]
-    programs: Vec<Box<Installed>>,
+    programs: Vec<Arc<Installed>>,
 }
 
 /// The one who changes the flow table. Not `Clone`.
@@ -201,11 +207,11 @@ pub struct TableWriter {
     clock: Clock,
     v4: FamilyWriter<key::V4>,
     v6: FamilyWriter<key::V6>,
-    programs: HashMap<InstallId, Box<Installed>>,
+    programs: HashMap<InstallId, Arc<Installed>>,
     free_slots: Vec<u32>,
     next_slot: u32,
     entries: VecDeque<RetiredEntry>,
-    leaving: VecDeque<(Epoch, Box<Installed>)>,
+    leaving: VecDeque<(Epoch, Arc<Installed>)>,
 }
 
 impl TableWriter {
@@ -282,7 +288,7 @@ impl TableWriter {
         }
 
         // Work out what every touched cell will say.
-        let mut fresh: HashMap<InstallId, Box<Installed>> = HashMap::new();
+        let mut fresh: HashMap<InstallId, Arc<Installed>> = HashMap::new();
         let mut leaving: HashSet<InstallId> = HashSet::new();
         let mut v4: PendingCells<key::V4> = HashMap::new();
         let mut v6: PendingCells<key::V6> = HashMap::new();
@@ -305,8 +311,8 @@ impl TableWriter {
                         return Err(InstallError::ProgramTooWide { id, cells: cells.len() });
                     }
                     let workers = self.domain.workers();
-                    let program = Box::new(Installed::new(id, slot, body, packet_rate, over_budget, workers));
-                    let reference = ProgramRef { id, installed: &raw const *program };
+                    let program = Arc::new(Installed::new(id, slot, body, packet_rate, over_budget, workers));
+                    let reference = ProgramRef { id, installed: Arc::as_ptr(&program) };
                     for cell in cells {
                         match cell.dst.addr() {
                             Addr::V4(_) => self.v4.add(&self.table.v4, &self.programs, &mut v4, cell, reference)?,
@@ -401,7 +407,12 @@ impl TableWriter {
         if !unlinked.is_empty() || is_wasteful {
             let mut publish = self.domain.publish();
             let target = publish.epoch();
-            self.entries.extend(unlinked.into_iter().map(|(v6, index)| RetiredEntry { target, v6, index, tombstone: false }));
+            self.entries.extend(unlinked.into_iter().map(|(v6, index)| RetiredEntry {
+                target,
+                v6,
+                index,
+                tombstone: false,
+            }));
             self.v4.tidy(&self.table.v4, &mut publish, &self.secret);
             self.v6.tidy(&self.table.v6, &mut publish, &self.secret);
             publish.commit();
