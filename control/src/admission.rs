@@ -103,7 +103,7 @@ pub enum Opened {
         case: OpenCase,
     },
     /// The answer is known already.
-    Answer(Reply),
+    Answer(Box<Reply>),
 }
 
 /// An upload that is with the judges: close it or drop it, so that its nonce is not held as pending for ever.
@@ -203,7 +203,7 @@ impl Admission {
             Ok(opened) => opened,
             Err(rejection) => {
                 self.decisions.rejected += 1;
-                Opened::Answer(Reply::Rejected(rejection))
+                Opened::Answer(Box::new(Reply::Rejected(rejection)))
             }
         }
     }
@@ -216,7 +216,7 @@ impl Admission {
             && *digest == self.digest(upload.terms())
         {
             self.decisions.repeated += 1;
-            return Ok(Opened::Answer(Reply::Receipt(receipt.clone())));
+            return Ok(Opened::Answer(Box::new(Reply::Receipt(receipt.clone()))));
         }
         if self.pending.contains(&key) {
             return Err(rejected("in-progress", "this very upload is being checked; its answer comes on its session"));

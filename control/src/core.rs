@@ -167,7 +167,7 @@ impl Desk for Office {
             Request::Show { instance } => Some(self.admission.show(instance, &owner.principal(), now, &self.table)),
             Request::Withdraw(withdraw) => Some(self.admission.withdraw(&withdraw, owner, now, &mut self.table)),
             Request::Upload(upload) => match self.admission.open(*upload, owner, now) {
-                Opened::Answer(reply) => Some(reply),
+                Opened::Answer(reply) => Some(*reply),
                 Opened::Judge { terms, policy, case } => {
                     let ticket = Ticket { session: from, request: id, case };
                     match self.judges.submit(Case { ticket, terms: *terms, policy }) {
@@ -440,10 +440,10 @@ impl<H: PortHandle> Core<H> {
             }
             self.stuck = stuck;
         }
-        if self.ticks % LINK_TICKS == 0 {
+        if self.ticks.is_multiple_of(LINK_TICKS) {
             self.follow_links();
         }
-        if let Some(plane) = self.plane.as_mut().filter(|_| self.ticks % REFRESH_TICKS == 0) {
+        if let Some(plane) = self.plane.as_mut().filter(|_| self.ticks.is_multiple_of(REFRESH_TICKS)) {
             plane.refresh(instant)?;
         }
         Ok(())

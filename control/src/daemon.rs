@@ -13,6 +13,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
+use nix::sched::{CpuSet, sched_setaffinity};
 use signal_hook::consts::{SIGINT, SIGTERM};
 use vinet_fastpath::eal::{Eal, EalError, EalSettings, Memory, free_hugepages_mib};
 use vinet_fastpath::port::dpdk::{DpdkConfig, DpdkHandle, DpdkPort, PortError};
@@ -24,7 +25,7 @@ use vinet_session::identity::{Authority, Identity, IdentityError};
 use vinet_trusted::addr::PrefixSet;
 use vinet_trusted::policy::Policy;
 
-use crate::config::{Config, ConfigError, Idle, MemoryKind};
+use crate::config::{Config, ConfigError, Idle, MemoryKind, cores_online};
 use crate::core::{Core, CoreError, Parts, Remains, TOKENS_PLANE, mac_text};
 use crate::kernel::beneath::{Beneath, BeneathError};
 use crate::kernel::netlink::{NetlinkError, Rtnl};
@@ -220,11 +221,7 @@ fn run_over_dpdk(
         move |_: usize| eal.register_worker_thread().map_err(|error| error.to_string())
     };
     let policies = Policies::sign(policies, &identity);
-    if let Some(core) = config.control.core
-        && !core_affinity::set_for_current(core_affinity::CoreId { id: core })
-    {
-        log::warn("core", format_args!("the control thread cannot be pinned to core {core}; it runs on any"));
-    }
+    keep_off_the_workers(&config);
     let (mut core, workers) =
         assemble(config, Arc::new(identity), Arc::new(authority), policies, ports, pools, register, |c, m, r, t| {
             Plane::open(c, m, r, t).map(Some)
@@ -302,6 +299,24 @@ impl HeldDevices {
 fn interface_beneath(device: &str) -> Option<&str> {
     let shares = device.starts_with("net_af_packet") || device.starts_with("net_af_xdp");
     device.split(',').filter(|_| shares).find_map(|argument| argument.strip_prefix("iface="))
+}
+
+/// Pins the calling thread, and those that it starts, to the control core; without one, to all but the workers' cores.
+fn keep_off_the_workers(config: &Config) {
+    let kept_off = match config.control.core {
+        Some(core) => core_affinity::set_for_current(core_affinity::CoreId { id: core }),
+        None => {
+            let this = nix::unistd::Pid::from_raw(0);
+            let mut cores = CpuSet::new();
+            let others = cores_online().into_iter().filter(|core| !config.workers.cores.contains(core));
+            let added = others.filter(|core| cores.set(*core).is_ok()).count();
+            // On a machine whose cores all poll, there is nowhere else to go.
+            added == 0 || sched_setaffinity(this, &cores).is_ok()
+        }
+    };
+    if !kept_off {
+        log::warn("core", "the control thread cannot be kept off the workers' cores; it runs on any");
+    }
 }
 
 fn start_eal(config: &Config) -> Result<Eal, StartupError> {
@@ -401,6 +416,8 @@ fn open_port(eal: &Eal, pool: &Mempool, port: &crate::config::Port, workers: usi
 
 /// The workers of a router over ports of the type `P`.
 type WorkersOver<P, L> = Workers<<P as Port>::Rx, <P as Port>::Tx, L>;
+/// A control core and the workers that it is for.
+type Assembled<P, L> = (Core<<P as Port>::Handle>, WorkersOver<P, L>);
 
 /// Starts the workers over ports of any kind, and a control core for them that does not listen yet.
 ///
@@ -416,7 +433,7 @@ pub fn assemble<P, L, G>(
     pools: Vec<L>,
     register: impl Fn(usize) -> Result<G, String> + Send + Sync + 'static,
     open_plane: impl FnOnce(&Config, &[[u8; 6]], &mio::Registry, usize) -> Result<Option<Plane>, PlaneError>,
-) -> Result<(Core<P::Handle>, WorkersOver<P, L>), StartupError>
+) -> Result<Assembled<P, L>, StartupError>
 where
     P: Port,
     P::Rx: 'static,

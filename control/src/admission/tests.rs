@@ -161,7 +161,7 @@ impl Bench {
     fn upload(&mut self, user: &User, terms: Terms, now: Now) -> Reply {
         let upload = Upload::sign(terms, &user.identity);
         match self.admission.open(upload, &user.ownership, now) {
-            Opened::Answer(reply) => reply,
+            Opened::Answer(reply) => *reply,
             Opened::Judge { terms, policy, case } => {
                 let verdict = judge(&terms, &policy, Verify::Proof);
                 self.admission.close(case, *terms, verdict, now, &mut self.table)

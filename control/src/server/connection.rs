@@ -12,7 +12,7 @@ use super::{Desk, REQUESTS_PENDING_MAX, SessionId, SessionState};
 use crate::config::Limits;
 
 /// Bytes read from one connection in one turn; the rest waits, so that one sender cannot hold the loop.
-const READ_PER_TURN: usize = 256 * 1024;
+const READ_PER_TURN: usize = 64 * 1024;
 const READ_LEN: usize = 16 * 1024;
 
 /// Why a connection is closed.
