@@ -503,8 +503,8 @@ impl Admission {
     }
 
     /// Every installed program with its owner, for the operator.
-    pub fn all(&self, now: Now, table: &impl ProgramTable) -> Vec<(Principal, ProgramStatus)> {
-        self.programs.iter().map(|(&instance, i)| (i.owner, status(instance, i, now, table))).collect()
+    pub fn all(&self, now: Now, table: &impl ProgramTable) -> impl Iterator<Item = (Principal, ProgramStatus)> {
+        self.programs.iter().map(move |(&instance, i)| (i.owner, status(instance, i, now, table)))
     }
 
     /// How many programs are installed.

@@ -165,7 +165,13 @@ impl Desk for Office {
             Request::GetPolicy { kind } => Some(self.admission.policy(kind)),
             Request::List => Some(self.admission.list(&owner.principal(), now, &self.table)),
             Request::Show { instance } => Some(self.admission.show(instance, &owner.principal(), now, &self.table)),
-            Request::Withdraw(withdraw) => Some(self.admission.withdraw(&withdraw, owner, now, &mut self.table)),
+            Request::Withdraw(withdraw) => {
+                let reply = self.admission.withdraw(&withdraw, owner, now, &mut self.table);
+                if let Reply::Withdrawn(status) = &reply {
+                    log::stranger("admission", format_args!("{} withdrew {}", owner.principal(), status.instance));
+                }
+                Some(reply)
+            }
             Request::Upload(upload) => match self.admission.open(*upload, owner, now) {
                 Opened::Answer(reply) => Some(*reply),
                 Opened::Judge { terms, policy, case } => {

@@ -14,7 +14,8 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicBool;
 
 use nix::sched::{CpuSet, sched_setaffinity};
-use signal_hook::consts::{SIGINT, SIGTERM};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use signal_hook::consts::{SIGHUP, SIGINT, SIGTERM};
 use vinet_fastpath::eal::{Eal, EalError, EalSettings, Memory, free_hugepages_mib};
 use vinet_fastpath::port::dpdk::{DpdkConfig, DpdkHandle, DpdkPort, PortError};
 use vinet_fastpath::port::mbuf::{Mempool, MempoolError, MempoolSettings};
@@ -162,18 +163,34 @@ impl Prepared {
     }
 }
 
-/// Catches SIGTERM and SIGINT: the first writes a byte to the stream that is returned, the second ends the process at
+/// Catches SIGTERM, SIGINT and SIGHUP (the terminal is gone): the first writes a byte to the stream that is returned, the second ends the process at
 /// once.
 fn catch_signals() -> std::io::Result<UnixStream> {
     let (ours, handlers) = UnixStream::pair()?;
     let once = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGINT] {
+    for signal in [SIGTERM, SIGINT, SIGHUP] {
         // In this order: the first signal finds the flag down and lifts it, the second finds it up.
         signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&once))?;
         signal_hook::flag::register(signal, Arc::clone(&once))?;
         signal_hook::low_level::pipe::register(signal, handlers.try_clone()?)?;
     }
     Ok(ours)
+}
+
+/// Raises the limit of open files where the sessions need more.
+fn allow_sessions(sessions: usize) {
+    /// Files that are not sessions: devices, twins, sockets, logs.
+    const OTHER_FILES: u64 = 256;
+    let needed = sessions as u64 + OTHER_FILES;
+    let raised = getrlimit(Resource::RLIMIT_NOFILE).and_then(|(soft, hard)| {
+        if soft >= needed { Ok(()) } else { setrlimit(Resource::RLIMIT_NOFILE, needed, hard.max(needed)) }
+    });
+    if let Err(error) = raised {
+        log::warn(
+            "session",
+            format_args!("{needed} open files cannot be had for {sessions} sessions ({error}); some will be refused"),
+        );
+    }
 }
 
 /// Runs a router over DPDK until it is told to stop.
@@ -190,6 +207,14 @@ pub fn run(prepared: Prepared, ready_file: Option<&Path>) -> Result<Result<(), C
     }
     let _lock = Lock::take(&config.router.run_dir, &config.router.name).map_err(StartupError::Lock)?;
     let signals = catch_signals().map_err(StartupError::Signals)?;
+    if let Some(path) = ready_file {
+        // A router that was killed may have left it.
+        let _ = std::fs::remove_file(path);
+    }
+    allow_sessions(config.control.limits.sessions);
+    if config.controlled().is_empty() {
+        log::warn("core", "no [[port]] has `controlled` prefixes, so no program can be about any source here");
+    }
     let mut beneath = HeldDevices::hold(&config)?;
     let outcome = run_over_dpdk(config, identity, authority, policies, signals, ready_file);
     beneath.undo();

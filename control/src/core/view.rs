@@ -11,6 +11,9 @@ use crate::admin::Command;
 use crate::plane::Plane;
 use crate::server::Server;
 
+/// Rows of one answer: an operator reads no more, and building a million would hold the loop.
+const ROWS_MAX: usize = 10_000;
+
 impl<H: PortHandle> Core<H> {
     pub(super) fn serve_operators(&mut self, now: Now) {
         let (office, server, plane, counters, handles) =
@@ -78,7 +81,7 @@ fn programs(office: &Office, now: Now) -> Value {
     let list: Vec<Value> = office
         .admission
         .all(now, &office.table)
-        .into_iter()
+        .take(ROWS_MAX)
         .map(|(owner, status)| {
             json!({
                 "instance": status.instance,
@@ -97,17 +100,19 @@ fn programs(office: &Office, now: Now) -> Value {
             })
         })
         .collect();
-    json!({ "programs": list })
+    json!({ "installed": office.admission.len(), "programs": list })
 }
 
 fn fib(plane: &Plane) -> Value {
     let mirror = plane.mirror();
     let routes: Vec<Value> = mirror
         .routes()
+        .take(ROWS_MAX)
         .map(|(prefix, target)| json!({ "prefix": prefix.to_string(), "target": format!("{target:?}") }))
         .collect();
     let neighbours: Vec<Value> = mirror
         .neighbours()
+        .take(ROWS_MAX)
         .map(|(port, addr, state)| json!({ "port": port, "addr": addr.to_string(), "state": format!("{state:?}") }))
         .collect();
     json!({ "routes": routes, "neighbours": neighbours })
