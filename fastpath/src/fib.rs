@@ -130,11 +130,24 @@ impl Fib {
     #[inline]
     #[must_use]
     pub fn look_up(&self, dst: Addr) -> Hop {
-        let hop = match dst {
-            Addr::V4(dst) => self.v4.look_up(dst),
-            Addr::V6(dst) => self.v6.look_up(dst),
-        };
-        self.hops[hop as usize]
+        match dst {
+            Addr::V4(dst) => self.look_up_v4(dst),
+            Addr::V6(dst) => self.look_up_v6(dst),
+        }
+    }
+
+    /// Where an IPv4 packet to `dst` goes.
+    #[inline]
+    #[must_use]
+    pub fn look_up_v4(&self, dst: u32) -> Hop {
+        self.hops[self.v4.look_up(dst) as usize]
+    }
+
+    /// Where an IPv6 packet to `dst` goes.
+    #[inline]
+    #[must_use]
+    pub fn look_up_v6(&self, dst: u128) -> Hop {
+        self.hops[self.v6.look_up(dst) as usize]
     }
 
     /// The router with this number.

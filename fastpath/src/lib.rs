@@ -15,6 +15,7 @@ pub mod flow_table;
 pub mod fragment;
 pub mod hold;
 pub mod icmp;
+mod judge;
 pub mod link;
 pub mod pinning;
 pub mod publication;

@@ -7,8 +7,8 @@
 
 use vinet_pktops::checksum;
 use vinet_pktops::parse::{
-    ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_SERVICE_VLAN, ETHERTYPE_VLAN, Family, Headers,
-    VLAN_TAG_LEN, VLAN_TAGS_MAX, VlanTags,
+    ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_SERVICE_VLAN, ETHERTYPE_VLAN, Family, VLAN_TAG_LEN,
+    VLAN_TAGS_MAX, VlanTags,
 };
 use vinet_trusted::addr::{Addr, PrefixSet};
 
@@ -53,6 +53,13 @@ impl Face {
         Face { mac: settings.mac, mtu: settings.mtu, controlled, vlan, header, header_len }
     }
 
+    /// Whether its frames carry tags.
+    #[inline]
+    #[must_use]
+    pub fn is_tagged(&self) -> bool {
+        self.header_len > ETHERNET_LEN
+    }
+
     /// Whether a frame with these tags belongs to the port.
     #[inline]
     #[must_use]
@@ -68,6 +75,18 @@ impl Face {
     #[inline]
     #[must_use]
     pub fn write_header<B: PacketBuf>(&self, packet: &mut B, l3_offset: usize, to: [u8; 6], family: Family) -> bool {
+        let ethertype = match family {
+            Family::V4 => ETHERTYPE_IPV4.to_be_bytes(),
+            Family::V6 => ETHERTYPE_IPV6.to_be_bytes(),
+        };
+        if self.header_len == ETHERNET_LEN && l3_offset == ETHERNET_LEN {
+            // The commonest case by far: in place, 14 bytes, no length to be told.
+            let Some(header) = packet.bytes_mut().first_chunk_mut::<ETHERNET_LEN>() else { return false };
+            [header[0], header[1], header[2], header[3], header[4], header[5]] = to;
+            [header[6], header[7], header[8], header[9], header[10], header[11]] = self.mac;
+            [header[12], header[13]] = ethertype;
+            return true;
+        }
         let len = self.header_len;
         if l3_offset < len {
             if packet.prepend(len - l3_offset).is_none() {
@@ -79,11 +98,7 @@ impl Face {
         let Some(header) = packet.bytes_mut().get_mut(..len) else { return false };
         header.copy_from_slice(&self.header[..len]);
         header[..6].copy_from_slice(&to);
-        let ethertype = match family {
-            Family::V4 => ETHERTYPE_IPV4,
-            Family::V6 => ETHERTYPE_IPV6,
-        };
-        header[len - 2..].copy_from_slice(&ethertype.to_be_bytes());
+        header[len - 2..].copy_from_slice(&ethertype);
         true
     }
 
@@ -113,10 +128,10 @@ pub fn untagged(frame: &[u8], l3_offset: usize) -> [&[u8]; 2] {
     }
 }
 
-/// Cuts off what the frame has behind its IP packet, down to the shortest frame.
+/// Cuts off what the frame has behind `end`, where its IP packet ends, down to the shortest frame.
 #[inline]
-pub fn cut_padding<B: PacketBuf>(packet: &mut B, headers: &Headers) {
-    let end = headers.end().max(FRAME_LEN_MIN);
+pub fn cut_padding<B: PacketBuf>(packet: &mut B, end: usize) {
+    let end = end.max(FRAME_LEN_MIN);
     if packet.bytes().len() > end {
         packet.truncate(end);
     }
@@ -124,15 +139,15 @@ pub fn cut_padding<B: PacketBuf>(packet: &mut B, headers: &Headers) {
 
 /// Takes one off the TTL (with its checksum, RFC 1624) or hop limit, which must not be zero.
 #[inline]
-pub fn count_hop(frame: &mut [u8], headers: &Headers) {
-    let Some(header) = frame.get_mut(usize::from(headers.l3_offset)..) else { return };
-    match headers.family() {
+pub fn count_hop(frame: &mut [u8], l3_offset: usize, family: Family) {
+    let Some(header) = frame.get_mut(l3_offset..).and_then(|ip| ip.first_chunk_mut::<20>()) else { return };
+    match family {
         Family::V4 => {
-            let [.., ttl, protocol, high, low] = &mut header[..12] else { return };
-            let before = u16::from_be_bytes([*ttl, *protocol]);
-            *ttl -= 1;
-            let after = u16::from_be_bytes([*ttl, *protocol]);
-            [*high, *low] = checksum::update(u16::from_be_bytes([*high, *low]), before, after).to_be_bytes();
+            let before = u16::from_be_bytes([header[8], header[9]]);
+            header[8] -= 1;
+            let after = u16::from_be_bytes([header[8], header[9]]);
+            let sum = checksum::update(u16::from_be_bytes([header[10], header[11]]), before, after);
+            [header[10], header[11]] = sum.to_be_bytes();
         }
         Family::V6 => header[7] -= 1,
     }
@@ -160,20 +175,30 @@ impl Ranges {
         Ranges { v4: v4.into(), v6: v6.into() }
     }
 
-    /// Whether `addr` is in the set. One comparison for a set of one prefix.
+    /// Whether `addr` is in the set.
     #[inline]
     #[must_use]
     pub fn contains(&self, addr: Addr) -> bool {
-        // The ranges are disjoint and rising, so only the last that starts at or before the address can hold it.
         match addr {
-            Addr::V4(addr) => {
-                let end = self.v4.partition_point(|&(first, _)| first <= addr);
-                end > 0 && addr <= self.v4[end - 1].1
-            }
-            Addr::V6(addr) => {
-                let end = self.v6.partition_point(|&(first, _)| first <= addr);
-                end > 0 && addr <= self.v6[end - 1].1
-            }
+            Addr::V4(addr) => self.contains_v4(addr),
+            Addr::V6(addr) => self.contains_v6(addr),
         }
+    }
+
+    /// Whether the IPv4 address is in the set. One comparison for a set of one prefix.
+    #[inline]
+    #[must_use]
+    pub fn contains_v4(&self, addr: u32) -> bool {
+        // The ranges are disjoint and rising, so only the last that starts at or before the address can hold it.
+        let end = self.v4.partition_point(|&(first, _)| first <= addr);
+        end > 0 && addr <= self.v4[end - 1].1
+    }
+
+    /// Whether the IPv6 address is in the set.
+    #[inline]
+    #[must_use]
+    pub fn contains_v6(&self, addr: u128) -> bool {
+        let end = self.v6.partition_point(|&(first, _)| first <= addr);
+        end > 0 && addr <= self.v6[end - 1].1
     }
 }

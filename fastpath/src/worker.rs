@@ -22,10 +22,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use vinet_pktops::parse::{
-    self, Cast, ETHERTYPE_ARP, Headers, NotForwardable, is_limited_broadcast, is_link_local, is_multicast,
-    is_unspecified,
-};
+use vinet_pktops::parse::{self, Family, Headers};
 use vinet_trusted::addr::Addr;
 
 use crate::clock::Clock;
@@ -36,6 +33,7 @@ use crate::flow_table::{FlowTable, Found, Meter, Outcome, TableScratch};
 use crate::fragment::{self, FragmentScratch, NotCut};
 use crate::hold::{HoldFull, HoldQueue, ResolveSender};
 use crate::icmp::{self, Problem};
+use crate::judge::{Lane, Way};
 use crate::link::{self, Face};
 use crate::port::{BURST_LEN_MAX, Burst, PacketBuf, PacketPool, RxQueue, TxQueue};
 use crate::publication::Reader;
@@ -56,27 +54,6 @@ const FAILED_ASKS_PPS: u32 = 200;
 /// Frames of the kernel taken in one turn.
 const FROM_TAP_MAX: usize = 32;
 
-/// Where a packet goes, as far as its own headers and its port tell.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Way {
-    /// On, if a route leads on.
-    Transit,
-    /// To the kernel, through the twin of the port it came by.
-    Kernel,
-    /// Nowhere.
-    Drop(DropReason),
-}
-
-/// What is known of one packet of the burst.
-struct Lane {
-    way: Way,
-    hop: Hop,
-    /// What was read; `None` where it is not IP.
-    headers: Option<Headers>,
-    /// Where the bytes behind the link header start.
-    l3_offset: u16,
-}
-
 /// What a worker is made of. [`Worker::run`] polls until it is told to stop.
 pub(crate) struct Worker<R, T: TxQueue, P> {
     reader: Reader,
@@ -88,7 +65,7 @@ pub(crate) struct Worker<R, T: TxQueue, P> {
     idle: Idle,
     rx: Vec<Option<R>>,
     burst: Burst<T::Buf>,
-    lanes: Vec<Lane>,
+    lanes: Box<[Lane; BURST_LEN_MAX]>,
     scratch: TableScratch,
     fib_generation: u64,
     exit: Exit<T, P>,
@@ -154,7 +131,7 @@ where
             idle: settings.idle,
             rx: parts.rx,
             burst: Burst::with_len_max(settings.burst_len),
-            lanes: Vec::with_capacity(BURST_LEN_MAX),
+            lanes: Box::new([Lane::EMPTY; BURST_LEN_MAX]),
             scratch: TableScratch::new(),
             fib_generation: 0,
             exit: Exit {
@@ -232,24 +209,26 @@ where
 
         // Parse and judge.
         let face = &self.exit.faces[port];
-        let fib = self.fib.read(&self.reader);
+        let lanes = &mut self.lanes[..received.min(BURST_LEN_MAX)];
         let mut bytes = 0;
-        self.lanes.clear();
-        for packet in self.burst.packets() {
+        for (packet, lane) in self.burst.packets().iter().zip(&mut *lanes) {
             bytes += packet.bytes().len() as u64;
-            self.lanes.push(judge(packet.bytes(), face));
+            lane.judge(packet.bytes(), face);
         }
         let counts = &mut self.exit.tally.ports[port];
         counts.rx_packets += received as u64;
         counts.rx_bytes += bytes;
 
         // Look up: routes first, because what is for the router itself is no transit and meets no programs.
-        for (number, lane) in self.lanes.iter_mut().enumerate() {
-            let (Way::Transit, Some(headers)) = (lane.way, &lane.headers) else { continue };
-            lane.hop = fib.look_up(headers.dst);
-            lane.way = check_transit(headers, lane.hop, face);
+        let fib = self.fib.read(&self.reader);
+        for (number, lane) in lanes.iter_mut().enumerate() {
+            lane.hop = if lane.is_v6 { fib.look_up_v6(lane.dst) } else { fib.look_up_v4(lane.dst as u32) };
+            if lane.hop == Hop::Local {
+                lane.way = lane.way_if_local;
+            }
             if is_edge && lane.way == Way::Transit {
-                self.scratch.push(number as u8, headers.src, headers.dst);
+                let (src, dst) = lane.pair();
+                self.scratch.push(number as u8, src, dst);
             }
         }
         let nothing = Found::default();
@@ -264,13 +243,13 @@ where
 
         // Act, in order.
         let context = Context { reader: &self.reader, table: &self.table, fib, input: port as u16, now_ns };
-        for (number, (packet, lane)) in self.burst.drain().zip(&self.lanes).enumerate() {
-            let found = found.get(number).unwrap_or(&nothing);
-            match (lane.way, &lane.headers) {
-                (Way::Transit, Some(headers)) => self.exit.transit(packet, headers, lane.hop, found, &context),
-                (Way::Transit, None) => self.exit.drop(packet, DropReason::EtherTypeUnknown),
-                (Way::Kernel, _) => self.exit.give_to_kernel(packet, lane.l3_offset, port as u16),
-                (Way::Drop(reason), _) => self.exit.drop(packet, reason),
+        for (number, (packet, lane)) in self.burst.drain().zip(&*lanes).enumerate() {
+            match lane.way {
+                Way::Transit => {
+                    self.exit.transit(packet, lane, found.get(number).unwrap_or(&nothing), &context);
+                }
+                Way::Kernel => self.exit.give_to_kernel(packet, lane.l3_offset, port as u16),
+                Way::Drop(reason) => self.exit.drop(packet, reason),
             }
         }
         self.exit.free_dropped();
@@ -290,7 +269,8 @@ where
                 let (port, addr) = held.hop();
                 match fib.look_up(held.headers.dst) {
                     Hop::Forward { port, mac } => {
-                        self.exit.emit(held.packet, &held.headers, held.input, (port, mac), fib, now_ns);
+                        let ip = IpPlace::of(&held.headers);
+                        self.exit.emit(held.packet, ip, held.input, (port, mac), fib, now_ns);
                     }
                     Hop::OnLink { .. } | Hop::Gateway { .. }
                         if fib.neighbour(port, addr) != Some(Neighbour::Failed) =>
@@ -331,99 +311,21 @@ struct Context<'r> {
     now_ns: u64,
 }
 
-/// Reads a frame and judges it by its own headers and the port it came by.
-#[inline]
-fn judge(frame: &[u8], face: &Face) -> Lane {
-    let lane = |way, l3_offset, headers| Lane { way, hop: Hop::NoRoute, headers, l3_offset };
-    let (headers, vlan, cast, l3_offset) = match parse::headers(frame) {
-        Ok(headers) => (Some(headers), headers.vlan, headers.link_cast, headers.l3_offset),
-        Err(NotForwardable::NotIp { ethertype: ETHERTYPE_ARP, l3_offset, vlan, link_cast }) => {
-            (None, vlan, link_cast, l3_offset)
-        }
-        Err(NotForwardable::NotIp { l3_offset, .. }) => {
-            return lane(Way::Drop(DropReason::EtherTypeUnknown), l3_offset, None);
-        }
-        Err(NotForwardable::Malformed(cause)) => return lane(Way::Drop(cause.into()), 0, None),
-    };
-    let way = if !face.has_tags(&vlan) {
-        Way::Drop(DropReason::VlanMismatch)
-    } else if cast == Cast::Unicast && frame.first_chunk() != Some(&face.mac) {
-        Way::Drop(DropReason::NotForUs)
-    } else {
-        match &headers {
-            None => Way::Kernel,
-            Some(headers) => judge_ip(headers, face),
-        }
-    };
-    lane(way, l3_offset, headers)
+/// Where the IP packet is in its frame.
+#[derive(Clone, Copy)]
+struct IpPlace {
+    l3_offset: u16,
+    l3_len: u16,
+    family: Family,
 }
 
-/// Judges an IP packet by its addresses, before any table is asked.
-#[inline]
-fn judge_ip(headers: &Headers, face: &Face) -> Way {
-    let dst = headers.dst;
-    if is_multicast(dst) {
-        return if is_link_multicast(dst) {
-            kernel_if_allowed(headers, face)
-        } else {
-            Way::Drop(DropReason::MulticastNotRouted)
-        };
+impl IpPlace {
+    fn of(headers: &Headers) -> IpPlace {
+        IpPlace { l3_offset: headers.l3_offset, l3_len: headers.l3_len, family: headers.family() }
     }
-    if is_limited_broadcast(dst) {
-        return kernel_if_allowed(headers, face);
-    }
-    if headers.dst_is_martian() {
-        return Way::Drop(DropReason::DestinationMartian);
-    }
-    if matches!(dst, Addr::V6(_)) && is_link_local(dst) {
-        // Every port has such addresses, and no route tells them apart: the kernel knows which are the router's.
-        return kernel_if_allowed(headers, face);
-    }
-    Way::Transit
-}
-
-/// Judges a packet by its route: what is for the router goes to the kernel, and what may not be forwarded goes nowhere.
-#[inline]
-fn check_transit(headers: &Headers, hop: Hop, face: &Face) -> Way {
-    if hop == Hop::Local {
-        return kernel_if_allowed(headers, face);
-    }
-    if headers.link_cast != Cast::Unicast {
-        return Way::Drop(DropReason::LinkBroadcast);
-    }
-    if headers.src_is_martian() {
-        return Way::Drop(DropReason::SourceMartian);
-    }
-    if headers.is_link_local() {
-        return Way::Drop(DropReason::LinkLocalScope);
-    }
-    match &face.controlled {
-        Some(controlled) if !controlled.contains(headers.src) => Way::Drop(DropReason::SourceNotControlled),
-        _ => Way::Transit,
-    }
-}
-
-/// Whether a packet to the router may reach the kernel: on an edge port only from a controlled source, or from one that
-/// a host has before it has an address (unspecified: DHCP, duplicate address detection; link-local: neighbour discovery).
-fn kernel_if_allowed(headers: &Headers, face: &Face) -> Way {
-    let src = headers.src;
-    if is_unspecified(src) || is_link_local(src) {
-        return Way::Kernel;
-    }
-    if headers.src_is_martian() {
-        return Way::Drop(DropReason::SourceMartian);
-    }
-    match &face.controlled {
-        Some(controlled) if !controlled.contains(src) => Way::Drop(DropReason::SourceNotControlled),
-        _ => Way::Kernel,
-    }
-}
-
-/// Whether a group is one of the link alone: 224.0.0.0/24, or `ff02::/16` with any flags.
-fn is_link_multicast(group: Addr) -> bool {
-    match group {
-        Addr::V4(group) => group >> 8 == 0x00e0_0000,
-        Addr::V6(group) => group >> 112 & 0xf == 2,
+    #[inline]
+    fn end(self) -> usize {
+        usize::from(self.l3_offset) + usize::from(self.l3_len)
     }
 }
 
@@ -434,21 +336,21 @@ where
 {
     /// A packet that may be forwarded: its programs, then its route.
     #[inline]
-    fn transit(&mut self, packet: T::Buf, headers: &Headers, hop: Hop, found: &Found<'_>, context: &Context<'_>) {
+    fn transit(&mut self, packet: T::Buf, lane: &Lane, found: &Found<'_>, context: &Context<'_>) {
         if (found.discard.is_some() || found.chain.is_some())
-            && let Some(reason) = self.run_programs(packet.bytes(), headers, found, context)
+            && let Some(reason) = self.run_programs(packet.bytes(), lane.pair(), found, context)
         {
             self.drop(packet, reason);
             return;
         }
-        self.forward(packet, headers, hop, context);
+        self.forward(packet, lane, context);
     }
 
     /// Runs a packet's programs, in order; tells why it is dropped, if it is.
     fn run_programs(
         &mut self,
         frame: &[u8],
-        headers: &Headers,
+        pair: (Addr, Addr),
         found: &Found<'_>,
         context: &Context<'_>,
     ) -> Option<DropReason> {
@@ -459,9 +361,11 @@ where
             counters.discarded(reader, program, frame.len());
             return Some(DropReason::Program);
         }
+        // It was read before, so this is no surprise.
+        let headers = parse::headers(frame).ok()?;
         let mut reason = None;
-        table.each_run(reader, (headers.src, headers.dst), found, |program| {
-            let outcome = program.run(reader, frame, headers, now_ns);
+        table.each_run(reader, pair, found, |program| {
+            let outcome = program.run(reader, frame, &headers, now_ns);
             match outcome {
                 Outcome::Forward | Outcome::Discard => counters.seen(reader, program.slot(), frame.len()),
                 Outcome::OverBudgetForward | Outcome::OverBudgetDrop => counters.over_budget(reader, program.slot()),
@@ -488,36 +392,46 @@ where
 
     /// Sends a packet on by its route, or holds it, or tells its sender why not.
     #[inline]
-    fn forward(&mut self, mut packet: T::Buf, headers: &Headers, hop: Hop, context: &Context<'_>) {
+    fn forward(&mut self, mut packet: T::Buf, lane: &Lane, context: &Context<'_>) {
+        if let Hop::Forward { port, mac } = lane.hop
+            && lane.ttl > 1
+        {
+            let family = if lane.is_v6 { Family::V6 } else { Family::V4 };
+            link::count_hop(packet.bytes_mut(), usize::from(lane.l3_offset), family);
+            let ip = IpPlace { l3_offset: lane.l3_offset, l3_len: lane.l3_len, family };
+            self.emit(packet, ip, Some(context.input), (port, mac), context.fib, context.now_ns);
+        } else {
+            self.forward_rarely(packet, lane, context);
+        }
+    }
+
+    /// The ways of a packet that does not just leave.
+    #[cold]
+    fn forward_rarely(&mut self, mut packet: T::Buf, lane: &Lane, context: &Context<'_>) {
         let &Context { fib, input, now_ns, .. } = context;
+        let Ok(headers) = parse::headers(packet.bytes()) else {
+            return self.drop(packet, DropReason::EthernetTruncated);
+        };
         let refuse = |exit: &mut Self, packet, problem, reason| {
-            exit.complain(packet, headers, input, problem, reason, fib, now_ns);
+            exit.complain(packet, &headers, input, problem, reason, fib, now_ns);
         };
         if headers.ttl <= 1 {
             return refuse(self, packet, Problem::TtlExpired, DropReason::TtlExpired);
         }
-        match hop {
-            Hop::Forward { port, mac } => {
-                link::count_hop(packet.bytes_mut(), headers);
-                self.emit(packet, headers, Some(input), (port, mac), fib, now_ns);
-            }
-            Hop::OnLink { port } => {
-                link::count_hop(packet.bytes_mut(), headers);
-                self.hold(packet, headers, Some(input), (port, headers.dst), fib, now_ns);
-            }
+        let next = match lane.hop {
+            Hop::OnLink { port } => (port, headers.dst),
             Hop::Gateway { port, gateway } => match fib.gateway(gateway) {
-                Some(gateway) => {
-                    link::count_hop(packet.bytes_mut(), headers);
-                    self.hold(packet, headers, Some(input), (port, gateway), fib, now_ns);
-                }
-                None => self.drop(packet, DropReason::NoRoute),
+                Some(gateway) => (port, gateway),
+                None => return self.drop(packet, DropReason::NoRoute),
             },
-            Hop::NoRoute => refuse(self, packet, Problem::NoRoute, DropReason::NoRoute),
-            Hop::Unreachable => refuse(self, packet, Problem::HostUnreachable, DropReason::Unreachable),
-            Hop::Prohibit => refuse(self, packet, Problem::Prohibited, DropReason::Prohibited),
-            // Local packets went to the kernel before; a held one whose destination became local is no transit any more.
-            Hop::Blackhole | Hop::Local => self.drop(packet, DropReason::Blackhole),
-        }
+            Hop::NoRoute => return refuse(self, packet, Problem::NoRoute, DropReason::NoRoute),
+            Hop::Unreachable => return refuse(self, packet, Problem::HostUnreachable, DropReason::Unreachable),
+            Hop::Prohibit => return refuse(self, packet, Problem::Prohibited, DropReason::Prohibited),
+            // Local packets went to the kernel, and those whose station is known went on.
+            Hop::Blackhole | Hop::Local | Hop::Forward { .. } => return self.drop(packet, DropReason::Blackhole),
+        };
+        link::count_hop(packet.bytes_mut(), usize::from(lane.l3_offset), headers.family());
+        self.hold(packet, &headers, Some(input), next, fib, now_ns);
     }
 
     /// Sends a packet, its hop counted, to a station on a port: cut to fragments where it must and may be.
@@ -525,18 +439,18 @@ where
     fn emit(
         &mut self,
         mut packet: T::Buf,
-        headers: &Headers,
+        ip: IpPlace,
         input: Option<u16>,
         (port, mac): (u16, [u8; 6]),
         fib: &Fib,
         now_ns: u64,
     ) {
         let Some(face) = self.faces.get(usize::from(port)) else { return self.drop(packet, DropReason::NoRoute) };
-        if headers.l3_len > face.mtu {
-            return self.emit_too_big(packet, headers, input, (port, mac), fib, now_ns);
+        if ip.l3_len > face.mtu {
+            return self.emit_too_big(packet, input, (port, mac), fib, now_ns);
         }
-        link::cut_padding(&mut packet, headers);
-        if face.write_header(&mut packet, usize::from(headers.l3_offset), mac, headers.family()) {
+        link::cut_padding(&mut packet, ip.end());
+        if face.write_header(&mut packet, usize::from(ip.l3_offset), mac, ip.family) {
             self.send(packet, port);
         } else {
             self.drop(packet, DropReason::NoHeadroom);
@@ -548,12 +462,14 @@ where
     fn emit_too_big(
         &mut self,
         mut packet: T::Buf,
-        headers: &Headers,
         input: Option<u16>,
         (port, mac): (u16, [u8; 6]),
         fib: &Fib,
         now_ns: u64,
     ) {
+        let Ok(headers) = &parse::headers(packet.bytes()) else {
+            return self.drop(packet, DropReason::EthernetTruncated);
+        };
         let mtu = self.faces[usize::from(port)].mtu;
         let cut = if headers.dont_fragment {
             Err(NotCut::TooMany)
@@ -699,7 +615,7 @@ where
         self.tally.drop_packet(reason);
         self.tally.totals.own_icmp += 1;
         match hop {
-            Ok(station) => self.emit(packet, &error, None, station, fib, now_ns),
+            Ok(station) => self.emit(packet, IpPlace::of(&error), None, station, fib, now_ns),
             Err(Some(hop)) => self.hold(packet, &error, None, hop, fib, now_ns),
             Err(None) => self.drop(packet, DropReason::NoRoute),
         }

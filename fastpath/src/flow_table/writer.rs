@@ -212,6 +212,8 @@ pub struct TableWriter {
     next_slot: u32,
     entries: VecDeque<RetiredEntry>,
     leaving: VecDeque<(Epoch, Arc<Installed>)>,
+    /// Programs that are gone and that nobody has asked for yet.
+    finished: Vec<Finished>,
 }
 
 impl TableWriter {
@@ -247,6 +249,7 @@ impl TableWriter {
             next_slot: 0,
             entries: VecDeque::new(),
             leaving: VecDeque::new(),
+            finished: Vec::new(),
         };
         Ok((writer, table))
     }
@@ -281,7 +284,7 @@ impl TableWriter {
             return Err(InstallError::WorkerStuck { workers: stuck });
         }
         if self.retired() >= self.limits.retired_max {
-            self.reclaim();
+            self.free_passed();
             if self.retired() >= self.limits.retired_max {
                 return Err(InstallError::RetiredFull { retired: self.retired() });
             }
@@ -381,6 +384,11 @@ impl TableWriter {
 
     /// Frees what every worker has passed, and gives back the withdrawn programs that are gone. From a tick.
     pub fn reclaim(&mut self) -> Vec<Finished> {
+        self.free_passed();
+        std::mem::take(&mut self.finished)
+    }
+
+    fn free_passed(&mut self) {
         let passed = self.domain.passed();
         self.v4.free_indexes(passed);
         self.v6.free_indexes(passed);
@@ -417,13 +425,11 @@ impl TableWriter {
             self.v6.tidy(&self.table.v6, &mut publish, &self.secret);
             publish.commit();
         }
-        let mut finished = Vec::new();
         while let Some((_, program)) = self.leaving.pop_front_if(|(target, _)| passed.covers(*target)) {
-            finished.push(Finished { id: program.id, counts: self.table.counters.sum(program.slot) });
+            self.finished.push(Finished { id: program.id, counts: self.table.counters.sum(program.slot) });
             self.table.counters.clear(program.slot);
             self.free_slots.push(program.slot);
         }
-        finished
     }
 
     /// The workers that have been silent for a second.
@@ -485,7 +491,7 @@ impl TableWriter {
 
 impl Drop for TableWriter {
     fn drop(&mut self) {
-        self.reclaim();
+        self.free_passed();
         let programs = std::mem::take(&mut self.programs).into_values();
         let leaving = std::mem::take(&mut self.leaving).into_iter().map(|(_, program)| program);
         // Workers may still run: what they can reach goes with the table. A tombstone leads to no chain.
