@@ -38,7 +38,7 @@ use crate::plane::{Plane, PlaneError};
 use crate::policies::Policies;
 use crate::server::{Desk, ListenError, Server, SessionId};
 
-/// How long the loop waits when nothing has happened for [`LATELY`].
+/// How long the loop waits when nothing has happened for a while (200 ms).
 pub const QUIET_WAIT: Duration = Duration::from_millis(4);
 /// How long it waits when something has.
 const LATELY_WAIT: Duration = Duration::from_millis(1);

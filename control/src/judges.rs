@@ -158,3 +158,58 @@ fn analyse(terms: &Terms, policy: &Policy) -> Result<Vec<u8>, Rejection> {
 fn instr(number: Option<usize>) -> Option<u32> {
     number.and_then(|number| u32::try_from(number).ok())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::admission::tests::{firewall, policy, prefix};
+    use std::time::Duration;
+    use vinet_session::identity::{AuthorityKey, Subject, Validity, parse_principal};
+    use vinet_session::message::{Class, lemma_root};
+
+    /// A firewall's terms, with a proof that is right or rubbish.
+    fn terms(good: bool) -> Terms {
+        let principal = parse_principal("198.51.100.7").unwrap();
+        let program = firewall(&[prefix("192.0.2.66/32")], 60);
+        let proof = vinet_prover::prove(&program, &principal, &policy()).unwrap();
+        let key = AuthorityKey::generate("bench").unwrap();
+        let identity = key.issue_identity(Subject::Owner(principal), Validity::starting(0, 1 << 40)).unwrap();
+        Terms {
+            router: identity.public(),
+            policy_id: policy().id(),
+            lemma_root: lemma_root(),
+            program: program.encode(),
+            proof: Some(if good { proof } else { vec![0x77; 100] }),
+            principal,
+            class: Class::of(&program),
+            complexity: 0,
+            cost: 0,
+            lifetime_s: 60,
+            packet_rate: 1,
+            nonce: [0; 16],
+            expiry_s: 0,
+        }
+    }
+
+    #[test]
+    fn every_case_comes_back_with_its_own_verdict_and_its_ticket() {
+        let (woken, wakes) = crossbeam::channel::unbounded();
+        let mut judges = Judges::start(Verify::Proof, 2, 64, move || woken.send(()).unwrap()).unwrap();
+        let policy = Arc::new(policy());
+        for ticket in 0..64u32 {
+            let case = Case { ticket, terms: terms(ticket % 3 != 0), policy: Arc::clone(&policy) };
+            judges.submit(case).unwrap();
+        }
+        // All 64 are somewhere on the way, so one more is refused and comes back.
+        let refused = judges.submit(Case { ticket: 64, terms: terms(true), policy }).unwrap_err();
+        assert_eq!((refused.ticket, judges.pending()), (64, 64));
+        let mut seen = [false; 64];
+        for _ in 0..64 {
+            wakes.recv_timeout(Duration::from_secs(20)).unwrap();
+            let judged = judges.judged().expect("a case is there before its wake");
+            assert_eq!(judged.verdict.is_ok(), judged.ticket % 3 != 0, "{:?}", judged.verdict.err());
+            assert!(!std::mem::replace(&mut seen[judged.ticket as usize], true));
+        }
+        assert_eq!((judges.pending(), judges.judged().is_none()), (0, true));
+    }
+}

@@ -26,7 +26,7 @@ struct Arguments {
     /// Reads and checks the configuration and every file it names, and touches nothing.
     #[arg(long)]
     check: bool,
-    /// The form of log lines; wins over [control] log_format.
+    /// The form of log lines; wins over `log_format` of the file.
     #[arg(long, value_name = "FORMAT")]
     log_format: Option<Format>,
     /// A file that is made when the router accepts sessions, and removed when it ends.
