@@ -26,6 +26,8 @@ use crate::wheel::{Timer, Wheel};
 
 /// Milliseconds until a withdrawal that the table refused is tried again.
 const WITHDRAW_RETRY_MS: u64 = 1_000;
+/// Uploads of one owner that are with the judges at once, so that one owner cannot fill their queue.
+pub const CASES_PER_OWNER_MAX: usize = 64;
 /// Nonces that are remembered, all owners together, each until its request's expiry.
 const NONCES_MAX: usize = 1 << 20;
 /// Nonces of one owner that are remembered.
@@ -111,6 +113,7 @@ pub enum Opened {
 #[must_use = "an open case keeps its nonce pending until it is closed or dropped"]
 pub struct OpenCase {
     key: RequestKey,
+    owner: Principal,
 }
 
 /// A program that came to its end.
@@ -152,6 +155,8 @@ pub struct Admission {
     receipts: AHashMap<RequestKey, (Receipt, u64)>,
     digests: RandomState,
     pending: AHashSet<RequestKey>,
+    /// How many of them are of each owner.
+    pending_of: AHashMap<Principal, usize>,
     next_instance: u64,
     decisions: Decisions,
 }
@@ -183,6 +188,7 @@ impl Admission {
             receipts: AHashMap::new(),
             digests: RandomState::new(),
             pending: AHashSet::new(),
+            pending_of: AHashMap::new(),
             next_instance: 1,
             decisions: Decisions::default(),
         }
@@ -197,9 +203,10 @@ impl Admission {
         }
     }
 
-    /// Decides what can be decided about an upload without looking into its proof.
-    pub fn open(&mut self, upload: Upload, owner: &Ownership, now: Now) -> Opened {
-        match self.authenticate(upload, owner, now) {
+    /// Decides what can be decided about an upload without looking into its proof. `judges_free` tells whether the
+    /// judges take another case now; where not, the same upload may be sent again.
+    pub fn open(&mut self, upload: Upload, owner: &Ownership, judges_free: bool, now: Now) -> Opened {
+        match self.authenticate(upload, owner, judges_free, now) {
             Ok(opened) => opened,
             Err(rejection) => {
                 self.decisions.rejected += 1;
@@ -208,7 +215,13 @@ impl Admission {
         }
     }
 
-    fn authenticate(&mut self, upload: Upload, owner: &Ownership, now: Now) -> Result<Opened, Rejection> {
+    fn authenticate(
+        &mut self,
+        upload: Upload,
+        owner: &Ownership,
+        judges_free: bool,
+        now: Now,
+    ) -> Result<Opened, Rejection> {
         still_valid(owner, now)?;
         let key = (owner.key().0, upload.terms().nonce);
         // A client that lost the reply sends the same request again: it gets the same receipt and installs nothing.
@@ -220,6 +233,14 @@ impl Admission {
         }
         if self.pending.contains(&key) {
             return Err(rejected("in-progress", "this very upload is being checked; its answer comes on its session"));
+        }
+        let pending = self.pending_of.get(&owner.principal()).copied().unwrap_or(0);
+        if !judges_free || pending >= CASES_PER_OWNER_MAX {
+            let whose = if judges_free { "of yours " } else { "" };
+            return Err(rejected(
+                "busy",
+                format_args!("too many programs {whose}wait for their check; try again in a moment"),
+            ));
         }
         let kind = PrincipalKind::of(&owner.principal());
         let policy = self.policies.of(kind).ok_or_else(|| no_policy(kind))?;
@@ -253,7 +274,9 @@ impl Admission {
         }
         self.room_for(&terms.principal)?;
         self.pending.insert(key);
-        Ok(Opened::Judge { terms: Box::new(terms), policy, case: OpenCase { key } })
+        *self.pending_of.entry(terms.principal).or_default() += 1;
+        let case = OpenCase { key, owner: terms.principal };
+        Ok(Opened::Judge { terms: Box::new(terms), policy, case })
     }
 
     /// Tells a repeated request from another one of the same owner under the same nonce. Nobody else can make either,
@@ -279,9 +302,21 @@ impl Admission {
         Ok(())
     }
 
+    /// Forgets that a case is pending.
+    fn settle(&mut self, OpenCase { key, owner }: OpenCase) -> RequestKey {
+        self.pending.remove(&key);
+        if let Some(count) = self.pending_of.get_mut(&owner) {
+            *count -= 1;
+            if *count == 0 {
+                self.pending_of.remove(&owner);
+            }
+        }
+        key
+    }
+
     /// Gives up a case that the judges did not take, with the reason for the client.
     pub fn drop_case(&mut self, case: OpenCase, why: Rejection) -> Reply {
-        self.pending.remove(&case.key);
+        self.settle(case);
         self.decisions.rejected += 1;
         Reply::Rejected(why)
     }
@@ -295,8 +330,7 @@ impl Admission {
         now: Now,
         table: &mut impl ProgramTable,
     ) -> Reply {
-        let OpenCase { key } = case;
-        self.pending.remove(&key);
+        let key = self.settle(case);
         match verdict.and_then(|executable| self.install(key, terms, executable, now, table)) {
             Ok(receipt) => {
                 self.decisions.installed += 1;

@@ -172,7 +172,7 @@ impl Desk for Office {
                 }
                 Some(reply)
             }
-            Request::Upload(upload) => match self.admission.open(*upload, owner, now) {
+            Request::Upload(upload) => match self.admission.open(*upload, owner, self.judges.is_free(), now) {
                 Opened::Answer(reply) => Some(*reply),
                 Opened::Judge { terms, policy, case } => {
                     let ticket = Ticket { session: from, request: id, case };

@@ -116,7 +116,13 @@ impl fmt::Display for StartupError {
             StartupError::Beneath { port, reason } => write!(f, "port {port}: {reason}"),
             StartupError::Eal(error) => write!(f, "{error}"),
             StartupError::Mempool(error) => write!(f, "{error}; see [mempool] and [eal] memory_mb"),
-            StartupError::Port { port, reason } => write!(f, "port {port}: {reason}"),
+            StartupError::Port { port, reason } => {
+                write!(f, "port {port}: {reason}")?;
+                if let PortError::Queues { .. } | PortError::NoSourceSpread { .. } = reason {
+                    f.write_str("; each of the [workers] cores needs a queue of its own, so name fewer")?;
+                }
+                Ok(())
+            }
             StartupError::Workers(error) => write!(f, "{error}"),
             StartupError::Core(error) => write!(f, "{error}"),
             StartupError::ReadyFile { path, reason } => {

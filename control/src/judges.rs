@@ -79,12 +79,18 @@ impl<T: Send + 'static> Judges<T> {
         Ok(Judges { cases: Some(case_sender), judged, threads, pending: 0, pending_max })
     }
 
+    /// Whether the judges take another case now.
+    #[must_use]
+    pub fn is_free(&self) -> bool {
+        self.pending < self.pending_max
+    }
+
     /// Hands a case to the judges, or gives it back where too many wait.
     ///
     /// # Errors
     /// The case: try again later.
     pub fn submit(&mut self, case: Case<T>) -> Result<(), Box<Case<T>>> {
-        if self.pending == self.pending_max {
+        if !self.is_free() {
             return Err(Box::new(case));
         }
         let sender = self.cases.as_ref().expect("the queue is open until drop");

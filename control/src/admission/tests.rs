@@ -160,7 +160,7 @@ impl Bench {
     /// All the way: opened, judged, closed.
     fn upload(&mut self, user: &User, terms: Terms, now: Now) -> Reply {
         let upload = Upload::sign(terms, &user.identity);
-        match self.admission.open(upload, &user.ownership, now) {
+        match self.admission.open(upload, &user.ownership, true, now) {
             Opened::Answer(reply) => *reply,
             Opened::Judge { terms, policy, case } => {
                 let verdict = judge(&terms, &policy, Verify::Proof);
@@ -275,14 +275,48 @@ fn an_upload_that_is_being_checked_is_not_checked_twice() {
     let mut bench = Bench::new();
     let user = bench.user("198.51.100.7");
     let terms = bench.terms(&user, &firewall(&[prefix("192.0.2.66/32")], 30), NOW);
-    let open =
-        |bench: &mut Bench| bench.admission.open(Upload::sign(terms.clone(), &user.identity), &user.ownership, NOW);
+    let open = |bench: &mut Bench| {
+        bench.admission.open(Upload::sign(terms.clone(), &user.identity), &user.ownership, true, NOW)
+    };
     let Opened::Judge { case, .. } = open(&mut bench) else { panic!() };
     let Opened::Answer(reply) = open(&mut bench) else { panic!() };
     assert_eq!(code(&reply), "in-progress");
     let reply = bench.admission.drop_case(case, rejected("busy", "later"));
     assert_eq!(code(&reply), "busy");
     assert_eq!(bench.state(), (0, 0, 0, (0, 0), 0));
+}
+
+#[test]
+fn one_owner_cannot_fill_the_judges_and_who_finds_them_busy_may_ask_again() {
+    let mut bench = Bench::new();
+    let users = ["198.51.100.7", "198.51.100.8"].map(|address| bench.user(address));
+    let program = firewall(&[prefix("192.0.2.66/32")], 30);
+    let open = |bench: &mut Bench, user: &User, terms: &Terms, free| {
+        bench.admission.open(Upload::sign(terms.clone(), &user.identity), &user.ownership, free, NOW)
+    };
+    let mut cases = Vec::new();
+    for _ in 0..CASES_PER_OWNER_MAX {
+        let terms = bench.terms(&users[0], &program, NOW);
+        let Opened::Judge { case, .. } = open(&mut bench, &users[0], &terms, true) else { panic!() };
+        cases.push(case);
+    }
+    let one_more = bench.terms(&users[0], &program, NOW);
+    let Opened::Answer(reply) = open(&mut bench, &users[0], &one_more, true) else { panic!() };
+    assert_eq!(code(&reply), "busy");
+    let others = bench.terms(&users[1], &program, NOW);
+    let Opened::Answer(reply) = open(&mut bench, &users[1], &others, false) else { panic!() };
+    assert_eq!(code(&reply), "busy");
+    // The very same upload is good a moment later: its nonce was not used up.
+    let Opened::Judge { case, .. } = open(&mut bench, &users[1], &others, true) else { panic!() };
+    cases.push(case);
+    let first = cases.swap_remove(0);
+    bench.admission.drop_case(first, rejected("busy", "later"));
+    let Opened::Judge { case, .. } = open(&mut bench, &users[0], &one_more, true) else { panic!() };
+    cases.push(case);
+    for case in cases {
+        bench.admission.drop_case(case, rejected("busy", "later"));
+    }
+    assert_eq!((bench.state(), bench.admission.pending_of.len()), ((0, 0, 0, (0, 0), 0), 0));
 }
 
 #[test]
@@ -327,7 +361,7 @@ fn a_request_signed_by_another_key_is_rejected() {
     let thief = bench.user("198.51.100.8");
     let terms = bench.terms(&user, &firewall(&[prefix("192.0.2.66/32")], 30), NOW);
     let upload = Upload::sign(terms, &thief.identity);
-    let Opened::Answer(reply) = bench.admission.open(upload, &user.ownership, NOW) else { panic!() };
+    let Opened::Answer(reply) = bench.admission.open(upload, &user.ownership, true, NOW) else { panic!() };
     assert_eq!(code(&reply), "bad-signature");
     assert_eq!(bench.state(), (0, 0, 0, (0, 0), 0));
 }
