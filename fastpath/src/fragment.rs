@@ -132,3 +132,95 @@ fn write_place(header: &mut [u8], total_len: usize, place: u16) {
     let sum = checksum::of(header);
     header[10..12].copy_from_slice(&sum.to_be_bytes());
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use vinet_pktops::parse;
+
+    use super::*;
+    use crate::port::memory::MemoryPool;
+
+    /// A sound packet with these options and this payload, itself perhaps a fragment.
+    fn frame(options: &[u8], payload: &[u8], place: u16) -> Vec<u8> {
+        let header_len = IPV4_LEN + options.len();
+        let mut frame = vec![0; 12];
+        frame.extend([8, 0, 0x40 | (header_len / 4) as u8, 0]);
+        frame.extend(((header_len + payload.len()) as u16).to_be_bytes());
+        frame.extend([0x12, 0x34]);
+        frame.extend(place.to_be_bytes());
+        frame.extend([64, 17, 0, 0, 10, 0, 0, 1, 10, 0, 0, 2]);
+        frame.extend(options);
+        let sum = checksum::of(&frame[14..14 + header_len]);
+        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        frame.extend(payload);
+        frame
+    }
+
+    proptest! {
+        #[test]
+        fn fragments_join_to_the_packet(
+            words in 0usize..=10,
+            noise in proptest::collection::vec(any::<u8>(), 40),
+            payload in proptest::collection::vec(any::<u8>(), 700..1900),
+            mtu in 68u16..700,
+            (first, more) in (0u16..1000, any::<bool>()),
+        ) {
+            let place = first | if more { MORE } else { 0 };
+            let original = frame(&noise[..words * 4], &payload, place);
+            let mut pool = MemoryPool::new(100, 2048);
+            let mut packet = pool.allocate(&original).expect("a buffer");
+            let headers = parse::headers(&original).expect("sound");
+            let mut rest = Burst::new();
+            let cut = cut(&mut packet, &headers, mtu, &mut pool, &mut FragmentScratch::new(), &mut rest);
+            if cut.is_err() {
+                prop_assert!(rest.is_empty());
+                prop_assert_eq!(packet.bytes(), &original[..]);
+                return Ok(());
+            }
+            let mut joined = Vec::new();
+            let count = rest.len() + 1;
+            for (number, fragment) in std::iter::once(&packet).chain(rest.packets()).enumerate() {
+                // The link header is not this function's to write.
+                let mut bytes = fragment.bytes().to_vec();
+                bytes[12..14].copy_from_slice(&[8, 0]);
+                let bytes = &bytes[..];
+                let read = parse::headers(bytes).expect("a sound fragment");
+                prop_assert!(read.l3_len <= mtu && read.end() == bytes.len());
+                prop_assert_eq!((read.src, read.dst, read.ttl), (headers.src, headers.dst, headers.ttl));
+                let place = u16::from_be_bytes([bytes[20], bytes[21]]);
+                prop_assert_eq!(usize::from(place & OFFSET), usize::from(first) + joined.len() / 8);
+                prop_assert_eq!(place & MORE != 0, number + 1 < count || more);
+                joined.extend_from_slice(&bytes[usize::from(read.l4_offset)..]);
+            }
+            prop_assert_eq!(joined, payload);
+        }
+    }
+
+    #[test]
+    fn only_options_with_the_copied_flag_are_repeated() {
+        // No operation, record route (not copied), router alert (copied), the end.
+        let options = [1, 7, 4, 4, 0, 0x94, 4, 0, 0, 0, 0, 0];
+        let original = frame(&options, &[5; 1000], 0);
+        let mut pool = MemoryPool::new(10, 2048);
+        let mut packet = pool.allocate(&original).expect("a buffer");
+        let headers = parse::headers(&original).expect("sound");
+        let mut rest = Burst::new();
+        cut(&mut packet, &headers, 600, &mut pool, &mut FragmentScratch::new(), &mut rest).expect("two fragments");
+        assert_eq!(packet.bytes()[34..46], options);
+        assert_eq!(rest.packets()[0].bytes()[34..38], [0x94, 4, 0, 0]);
+        assert_eq!(rest.packets()[0].bytes()[38], 5);
+    }
+
+    #[test]
+    fn without_buffers_nothing_is_cut_and_nothing_is_lost() {
+        let original = frame(&[], &[5; 1400], 0);
+        let mut pool = MemoryPool::new(3, 2048);
+        let mut packet = pool.allocate(&original).expect("a buffer");
+        let headers = parse::headers(&original).expect("sound");
+        let mut rest = Burst::new();
+        let cut = cut(&mut packet, &headers, 300, &mut pool, &mut FragmentScratch::new(), &mut rest);
+        assert_eq!(cut, Err(NotCut::NoBuffer));
+        assert_eq!((packet.bytes(), rest.len(), pool.free()), (&original[..], 0, 2));
+    }
+}

@@ -148,3 +148,78 @@ impl ResolveReceiver {
         self.ring.pop()
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use proptest::prelude::*;
+    use vinet_pktops::parse;
+
+    use super::*;
+
+    fn headers() -> Headers {
+        let mut frame = [0; 34];
+        frame[12] = 8;
+        frame[14] = 0x45;
+        frame[17] = 20;
+        let sum = vinet_pktops::checksum::of(&frame[14..34]);
+        frame[24..26].copy_from_slice(&sum.to_be_bytes());
+        parse::headers(&frame).expect("a sound header")
+    }
+
+    proptest! {
+        #[test]
+        fn is_bounded_in_packets_hops_and_time(steps in proptest::collection::vec((0u32..6, 0u64..40), 1..200)) {
+            let limits = HoldLimits { packets_max: 12, packets_per_hop_max: 3, wait_max_ns: 100, requests_max: 4 };
+            let (headers, mut queue) = (headers(), HoldQueue::new(limits));
+            let mut model: Vec<(u32, u32, u64)> = Vec::new();
+            let mut now_ns = 0;
+            for (number, (hop, step)) in steps.into_iter().enumerate() {
+                now_ns += step;
+                let number = number as u32;
+                while let Some(held) = queue.expired(now_ns) {
+                    let (packet, _, deadline) = model.remove(0);
+                    prop_assert_eq!(held.packet, packet);
+                    prop_assert!(deadline <= now_ns);
+                }
+                prop_assert!(model.iter().all(|&(_, _, deadline)| deadline > now_ns));
+                let waiting = model.iter().filter(|&&(_, other, _)| other == hop).count();
+                match queue.push(number, headers, Some(1), (0, Addr::V4(hop)), now_ns) {
+                    Ok(is_first) => {
+                        prop_assert!(waiting < 3 && model.len() < 12);
+                        prop_assert_eq!(is_first, waiting == 0);
+                        model.push((number, hop, now_ns + 100));
+                    }
+                    Err(HoldFull { packet }) => {
+                        prop_assert_eq!(packet, number);
+                        prop_assert!(waiting == 3 || model.len() == 12);
+                    }
+                }
+                prop_assert_eq!(queue.len(), model.len());
+                // One hop is found: its packets leave in order, the others stay in theirs.
+                if number % 7 == 0 {
+                    let mut left = Vec::new();
+                    for _ in 0..queue.len() {
+                        let Some(held) = queue.pop() else { break };
+                        if held.hop() == (0, Addr::V4(hop)) {
+                            left.push(held.packet);
+                        } else {
+                            queue.put_back(held);
+                        }
+                    }
+                    let expected: Vec<u32> = model.iter().filter(|entry| entry.1 == hop).map(|entry| entry.0).collect();
+                    prop_assert_eq!(left, expected);
+                    model.retain(|entry| entry.1 != hop);
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn questions_are_bounded() {
+        let (sender, receiver) = resolve_ring(2);
+        assert!(sender.ask(1, Addr::V4(5)) && sender.ask(2, Addr::V6(6)) && !sender.ask(3, Addr::V4(7)));
+        assert_eq!(receiver.next(), Some(ResolveRequest { port: 1, addr: Addr::V4(5) }));
+        assert_eq!(receiver.next(), Some(ResolveRequest { port: 2, addr: Addr::V6(6) }));
+        assert_eq!(receiver.next(), None);
+    }
+}

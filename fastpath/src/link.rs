@@ -5,7 +5,6 @@
 //! only carries a priority and counts as none) and leave with exactly those, the outer of two as a service tag
 //! (802.1ad). A port without a list takes and sends untagged frames. Sub-interfaces are left out: one port, one link.
 
-use vinet_pktops::checksum;
 use vinet_pktops::parse::{
     ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_SERVICE_VLAN, ETHERTYPE_VLAN, Family, VLAN_TAG_LEN,
     VLAN_TAGS_MAX, VlanTags,
@@ -87,6 +86,18 @@ impl Face {
             [header[12], header[13]] = ethertype;
             return true;
         }
+        self.write_other_header(packet, l3_offset, to, ethertype)
+    }
+
+    /// With tags, or behind tags.
+    #[cold]
+    fn write_other_header<B: PacketBuf>(
+        &self,
+        packet: &mut B,
+        l3_offset: usize,
+        to: [u8; 6],
+        ethertype: [u8; 2],
+    ) -> bool {
         let len = self.header_len;
         if l3_offset < len {
             if packet.prepend(len - l3_offset).is_none() {
@@ -143,10 +154,10 @@ pub fn count_hop(frame: &mut [u8], l3_offset: usize, family: Family) {
     let Some(header) = frame.get_mut(l3_offset..).and_then(|ip| ip.first_chunk_mut::<20>()) else { return };
     match family {
         Family::V4 => {
-            let before = u16::from_be_bytes([header[8], header[9]]);
             header[8] -= 1;
-            let after = u16::from_be_bytes([header[8], header[9]]);
-            let sum = checksum::update(u16::from_be_bytes([header[10], header[11]]), before, after);
+            // RFC 1624 for this one change, as one addition: the word that holds the TTL is 0x0100 less.
+            let sum = u32::from(u16::from_be_bytes([header[10], header[11]])) + 0x0100;
+            let sum = (sum + u32::from(sum >= 0xffff)) as u16;
             [header[10], header[11]] = sum.to_be_bytes();
         }
         Family::V6 => header[7] -= 1,
@@ -200,5 +211,51 @@ impl Ranges {
     pub fn contains_v6(&self, addr: u128) -> bool {
         let end = self.v6.partition_point(|&(first, _)| first <= addr);
         end > 0 && addr <= self.v6[end - 1].1
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use vinet_pktops::checksum;
+    use vinet_trusted::addr::Prefix;
+
+    use super::*;
+
+    #[test]
+    fn a_hop_changes_the_checksum_as_rfc_1624_says() {
+        for ttl in [1u8, 2, 64, 255] {
+            for sum in 0..=u16::MAX {
+                let mut header = [0; 20];
+                (header[8], header[9]) = (ttl, 17);
+                [header[10], header[11]] = sum.to_be_bytes();
+                let word = |ttl| u16::from_be_bytes([ttl, 17]);
+                count_hop(&mut header, 0, Family::V4);
+                let updated = u16::from_be_bytes([header[10], header[11]]);
+                assert_eq!(updated, checksum::update(sum, word(ttl), word(ttl - 1)), "TTL {ttl}, sum {sum:#06x}");
+                assert_eq!(header[8], ttl - 1);
+            }
+        }
+    }
+
+    #[test]
+    fn ranges_hold_what_their_prefixes_hold() {
+        let of = |addr, len| Prefix::of(addr, len).expect("a length");
+        let prefixes = vec![
+            of(Addr::V4(0x0a00_0000), 24),
+            of(Addr::V4(0x0a00_0200), 23),
+            of(Addr::V4(0xffff_ffff), 32),
+            of(Addr::V6(0x2001 << 112), 48),
+            of(Addr::V6(u128::MAX), 128),
+        ];
+        let ranges = Ranges::new(&PrefixSet::new(prefixes.clone()));
+        let probes = prefixes.iter().flat_map(|prefix| {
+            [prefix.addr(), prefix.last()].into_iter().flat_map(|addr| match addr {
+                Addr::V4(a) => [Addr::V4(a.wrapping_sub(1)), addr, Addr::V4(a.wrapping_add(1))],
+                Addr::V6(a) => [Addr::V6(a.wrapping_sub(1)), addr, Addr::V6(a.wrapping_add(1))],
+            })
+        });
+        for addr in probes {
+            assert_eq!(ranges.contains(addr), prefixes.iter().any(|prefix| prefix.contains(addr)), "{addr}");
+        }
     }
 }

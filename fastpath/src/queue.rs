@@ -112,3 +112,66 @@ impl<B: PacketBuf> OutputQueue<B> {
         count
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use std::collections::VecDeque;
+
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::port::PacketPool;
+    use crate::port::memory::{MemoryBuf, MemoryPool};
+
+    /// A ring that takes as many as it is told, and keeps their first bytes.
+    struct Ring {
+        room: usize,
+        taken: Vec<u8>,
+    }
+
+    impl TxQueue for Ring {
+        type Buf = MemoryBuf;
+        fn send(&mut self, burst: &mut Burst<MemoryBuf>) -> usize {
+            let count = burst.len().min(self.room);
+            self.room -= count;
+            self.taken.extend(burst.drain_front(count).map(|packet| packet.bytes()[0]));
+            count
+        }
+    }
+
+    proptest! {
+        #[test]
+        fn is_a_bounded_queue(depth in 1usize..200, steps in proptest::collection::vec((0usize..90, 0usize..90), 1..40)) {
+            let mut pool = MemoryPool::new(400, 100);
+            let mut queue = OutputQueue::new(depth);
+            let mut ring = Ring { room: 0, taken: Vec::new() };
+            let mut model = VecDeque::new();
+            let mut expected = Vec::new();
+            let mut next = 0u8;
+            let mut sent = Sent::default();
+            for (pushes, room) in steps {
+                for _ in 0..pushes {
+                    next = next.wrapping_add(1);
+                    let packet = pool.allocate(&vec![next; 20 + usize::from(next % 50)]).expect("a buffer");
+                    let pushed = queue.push(packet).is_ok();
+                    prop_assert_eq!(pushed, model.len() < depth);
+                    if pushed {
+                        model.push_back(next);
+                    }
+                }
+                ring.room = room;
+                let now = queue.flush(&mut ring);
+                sent.packets += now.packets;
+                sent.bytes += now.bytes;
+                expected.extend(model.drain(..room.min(model.len())));
+                prop_assert_eq!(&ring.taken, &expected);
+                prop_assert_eq!(queue.len(), model.len());
+                prop_assert_eq!(queue.is_empty(), model.is_empty());
+            }
+            prop_assert_eq!(sent.packets as usize, expected.len());
+            prop_assert_eq!(sent.bytes, expected.iter().map(|&first| 20 + u64::from(first % 50)).sum::<u64>());
+            prop_assert_eq!(queue.clear(), model.len());
+            prop_assert_eq!(pool.free(), pool.buffers());
+        }
+    }
+}

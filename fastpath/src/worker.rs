@@ -434,8 +434,9 @@ where
         self.hold(packet, &headers, Some(input), next, fib, now_ns);
     }
 
-    /// Sends a packet, its hop counted, to a station on a port: cut to fragments where it must and may be.
-    #[inline]
+    /// Sends a packet, its hop counted, to a station on a port: cut to fragments where it must and may be. Inlined by force: as
+    /// a call it costs 2 ns a packet.
+    #[inline(always)]
     fn emit(
         &mut self,
         mut packet: T::Buf,
@@ -506,28 +507,30 @@ where
     /// Queues a finished frame for a port's ring.
     #[inline]
     fn send(&mut self, packet: T::Buf, port: u16) {
-        let port = usize::from(port);
-        let queue = &mut self.queues[port];
+        let queue = &mut self.queues[usize::from(port)];
         if queue.has_burst() || queue.is_full() {
-            // The ring has had no chance to take these yet; it is offered them once, not waited for.
-            let sent = queue.flush(&mut self.tx[port]);
-            self.tally.ports[port].tx_packets += sent.packets;
-            self.tally.ports[port].tx_bytes += sent.bytes;
+            self.flush_port(usize::from(port));
         }
-        if let Err(packet) = queue.push(packet) {
+        if let Err(packet) = self.queues[usize::from(port)].push(packet) {
             self.drop(packet, DropReason::QueueFull);
         }
+    }
+
+    /// Offers a port's ring what waits for it: once, nothing is waited for.
+    #[inline(never)]
+    fn flush_port(&mut self, port: usize) {
+        let sent = self.queues[port].flush(&mut self.tx[port]);
+        self.tally.ports[port].tx_packets += sent.packets;
+        self.tally.ports[port].tx_bytes += sent.bytes;
     }
 
     /// Offers every ring what waits for it; tells whether nothing waits any more.
     fn flush(&mut self) -> bool {
         let mut is_empty = true;
-        for ((queue, ring), counts) in self.queues.iter_mut().zip(&mut self.tx).zip(&mut self.tally.ports) {
-            if !queue.is_empty() {
-                let sent = queue.flush(ring);
-                counts.tx_packets += sent.packets;
-                counts.tx_bytes += sent.bytes;
-                is_empty &= queue.is_empty();
+        for port in 0..self.queues.len() {
+            if !self.queues[port].is_empty() {
+                self.flush_port(port);
+                is_empty &= self.queues[port].is_empty();
             }
         }
         is_empty
