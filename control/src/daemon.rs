@@ -536,3 +536,43 @@ where
     drop(handles);
     drop(plane);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn port(device: &str, mtu: u16) -> crate::config::Port {
+        crate::config::Port {
+            name: "edge".into(),
+            device: device.into(),
+            tap: "vi-edge".into(),
+            addresses: Vec::new(),
+            mtu,
+            rx_ring: 1000,
+            tx_ring: 512,
+            queue_depth: 64,
+            controlled: None,
+            vlan: Vec::new(),
+        }
+    }
+
+    #[test]
+    fn an_af_packet_ring_has_frames_for_reassembled_packets_unless_the_operator_says_otherwise() {
+        let frames = |device: &str, mtu| device_with_frames(&port(device, mtu));
+        let ours = "net_af_packet0,iface=eth1";
+        assert_eq!(frames(ours, 1500), format!("{ours},blocksz=8192,framesz=8192,framecnt=1024"));
+        assert_eq!(frames(ours, 9000), format!("{ours},blocksz=16384,framesz=16384,framecnt=1024"));
+        let said = "net_af_packet0,iface=eth1,framesz=2048";
+        assert_eq!(frames(said, 1500), said);
+        assert_eq!((packet_len_max(&port(ours, 1500)), packet_len_max(&port(said, 1500))), (8192, 1500));
+        assert_eq!(frames("0000:03:00.0", 9000), "0000:03:00.0");
+    }
+
+    #[test]
+    fn only_drivers_that_share_an_interface_with_the_kernel_need_it_held() {
+        assert_eq!(interface_beneath("net_af_packet0,iface=eth1"), Some("eth1"));
+        assert_eq!(interface_beneath("net_af_xdp1,start_queue=0,iface=eth2"), Some("eth2"));
+        assert_eq!(interface_beneath("net_pcap0,iface=eth1"), None);
+        assert_eq!(interface_beneath("0000:03:00.0"), None);
+    }
+}
