@@ -93,6 +93,15 @@ pub fn edge(number: u16, prefixes: &[&str]) -> PortSettings {
 impl Lab {
     /// A router with these ports: port n is 10.0.n.1/24 and 2001:db8:n::1/64, and its host 10.0.n.2 and 2001:db8:n::2.
     pub fn new(settings: Settings, ports: Vec<PortSettings>) -> Lab {
+        Lab::with_register(settings, ports, |_| Ok(()))
+    }
+
+    /// The same, with something to be done on each worker's thread.
+    pub fn with_register(
+        settings: Settings,
+        ports: Vec<PortSettings>,
+        register: fn(usize) -> Result<(), String>,
+    ) -> Lab {
         let workers = settings.cores.len();
         let pool = MemoryPool::new(20_000, 2048);
         let mut queues = Vec::new();
@@ -116,7 +125,7 @@ impl Lab {
                 .source(n, Some(addr(&format!("10.0.{n}.1"))), Some(addr(&format!("2001:db8:{n}::1"))));
         }
         let pools = vec![pool.clone(); workers];
-        let running = router::start(settings, queues, pools, |_| Ok(())).expect("the router starts");
+        let running = router::start(settings, queues, pools, register).expect("the router starts");
         let Running { table, mut fib, slow_path, resolve, counters, workers } = running;
         fib.publish(routes.build().expect("few hops")).expect("the first table");
         let far_pool = MemoryPool::new(20_000, 2048);

@@ -1,0 +1,109 @@
+//! A worker allocates nothing while it polls: a counting allocator watches its thread under traffic of every kind.
+
+mod core_support;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::cell::Cell;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+use core_support::*;
+use vinet_fastpath::flow_table::{Batch, Install, InstallId};
+use vinet_fastpath::settings::{HoldLimits, PortSettings, Settings};
+use vinet_trusted::policy::OverBudget;
+
+static CALLS: AtomicU64 = AtomicU64::new(0);
+
+thread_local! {
+    static IS_WORKER: Cell<bool> = const { Cell::new(false) };
+}
+
+struct Counting;
+
+fn count() {
+    // A thread that is going has no cell any more, and is no worker that polls.
+    if IS_WORKER.try_with(Cell::get).unwrap_or(false) {
+        CALLS.fetch_add(1, Ordering::Relaxed);
+    }
+}
+
+// SAFETY: every call is passed on to the system's allocator as it came.
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.alloc(layout) }
+    }
+    unsafe fn dealloc(&self, place: *mut u8, layout: Layout) {
+        count();
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.dealloc(place, layout) }
+    }
+    unsafe fn realloc(&self, place: *mut u8, layout: Layout, len: usize) -> *mut u8 {
+        count();
+        // SAFETY: the caller's promise, passed on.
+        unsafe { System.realloc(place, layout, len) }
+    }
+}
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[test]
+fn a_worker_that_polls_neither_allocates_nor_frees() {
+    let hold = HoldLimits { wait_max_ns: 30_000_000, ..HoldLimits::default() };
+    let ports = vec![edge(0, &["10.0.0.0/24", "2001:db8::/64"]), PortSettings { mtu: 700, ..port(1) }];
+    let mut lab = Lab::with_register(Settings { hold, ..Settings::default() }, ports, |_| {
+        IS_WORKER.set(true);
+        Ok(())
+    });
+    let install =
+        |id, executable| Install { id: InstallId(id), executable, packet_rate: 0, over_budget: OverBudget::Drop };
+    let mut batch = Batch::new();
+    batch
+        .install(install(1, firewall("10.0.1.2", &[net("10.0.0.64/26")])))
+        .install(install(2, word_filter("10.0.1.2", "xx")))
+        .install(install(3, word_filter("2001:db8:1::2", "xx")));
+    lab.table.apply(batch).expect("within the bounds");
+    let after_start = CALLS.load(Ordering::Relaxed);
+    assert!(after_start > 0, "the worker's thread is watched");
+
+    let mut frames = Vec::new();
+    for i in 0..60u8 {
+        let text = if i % 4 == 0 { &b"xx"[..] } else { b"oo" };
+        frames.push(udp(0, &format!("10.0.0.{}", 2 + i), "10.0.1.2", 64, text));
+        frames.push(udp(0, &format!("2001:db8::{:x}", 2 + i), "2001:db8:1::2", 64, text));
+        frames.push(udp(0, "10.0.0.2", "10.0.1.2", 1, text));
+        frames.push(udp(0, "10.0.0.2", &format!("10.0.1.{}", 50 + i), 64, text));
+        frames.push(udp(0, "10.0.0.2", "10.0.0.1", 64, text));
+        frames.push(udp(0, "192.0.2.1", "10.0.1.2", 64, text));
+        let mut long = udp(0, "10.0.0.2", "10.0.1.2", 64, &[b'o'; 1300]);
+        long[20] &= !0x40;
+        long[24..26].fill(0);
+        let sum = vinet_pktops::checksum::of(&long[14..34]);
+        long[24..26].copy_from_slice(&sum.to_be_bytes());
+        frames.push(long);
+    }
+    for round in 1..=3 {
+        lab.send(0, &frames);
+        for _ in 0..20 {
+            lab.slow_path.from_tap(1, &udp(1, "10.0.1.1", "10.0.1.2", 64, &[1; 50])).expect("room");
+        }
+        let received = frames.len() as u64 * round;
+        lab.wait_for("all done", |counts| {
+            counts.ports[0].rx_packets == received && counts.held == 0 && counts.from_tap == 20 * round
+        });
+        lab.slow_path.to_tap(1000, |_, _| ());
+        // A change of routes and programs is read by the worker and freed by the control side.
+        lab.routes.neighbour(1, addr("10.0.1.200"), host_mac(1));
+        lab.publish_routes();
+        if round == 2 {
+            lab.table.withdraw(InstallId(2)).expect("installed");
+        }
+        lab.table.reclaim();
+        lab.hosts.iter_mut().for_each(|host| drop(host.received()));
+    }
+    let counts = lab.counters.snapshot();
+    assert!(counts.own_icmp > 0 && counts.expanded > 0 && counts.to_tap > 0 && counts.dropped() > 0, "{counts:?}");
+    assert_eq!(CALLS.load(Ordering::Relaxed), after_start, "a worker allocated or freed");
+    lab.stop();
+}
