@@ -42,6 +42,19 @@ pub enum StartupError {
     Config(ConfigError),
     /// The policies.
     Policies(PoliciesError),
+    /// A port carries longer packets than a policy has priced programs for.
+    MtuAbovePolicy {
+        /// The configuration file.
+        file: PathBuf,
+        /// The port.
+        port: String,
+        /// Its MTU.
+        mtu: u16,
+        /// The policy.
+        policy: String,
+        /// The longest packet that its costs hold for, in bytes from the IP header on.
+        packet_bytes_max: u32,
+    },
     /// The router's key or the authority's.
     Identity {
         /// Which file.
@@ -100,6 +113,13 @@ impl fmt::Display for StartupError {
         match self {
             StartupError::Config(error) => write!(f, "{error}"),
             StartupError::Policies(error) => write!(f, "{error}"),
+            StartupError::MtuAbovePolicy { file, port, mtu, policy, packet_bytes_max } => write!(
+                f,
+                "{}: [[port]] `{port}` mtu: {mtu} is above the {packet_bytes_max} bytes of packet_bytes_max in the policy \
+                 `{policy}`, and a program's Complexity holds for packets up to that; lower the mtu, or raise \
+                 packet_bytes_max (programs then cost more)",
+                file.display()
+            ),
             StartupError::Identity { file, reason } => write!(f, "{}: {reason}", file.display()),
             StartupError::Certificate { file, reason } => write!(
                 f,
@@ -165,8 +185,25 @@ impl Prepared {
             .router(identity.certificate(), wall_s)
             .map_err(|reason| StartupError::Certificate { file: config.router.identity.clone(), reason })?;
         let policies = Policies::read(&config.router.policies).map_err(StartupError::Policies)?;
+        check_mtus(&config, &policies)?;
         Ok(Prepared { config, identity, authority, policies })
     }
+}
+
+/// Whether every port's packets are within what every policy has priced programs for.
+fn check_mtus(config: &Config, policies: &[Policy]) -> Result<(), StartupError> {
+    for port in &config.ports {
+        if let Some(policy) = policies.iter().find(|policy| u32::from(port.mtu) > policy.limits.packet_bytes_max) {
+            return Err(StartupError::MtuAbovePolicy {
+                file: config.file.clone(),
+                port: port.name.clone(),
+                mtu: port.mtu,
+                policy: policy.name.clone(),
+                packet_bytes_max: policy.limits.packet_bytes_max,
+            });
+        }
+    }
+    Ok(())
 }
 
 /// Catches SIGTERM, SIGINT and SIGHUP (the terminal is gone): the first writes a byte to the stream that is returned, the second ends the process at
@@ -386,7 +423,8 @@ fn start_eal(config: &Config) -> Result<Eal, StartupError> {
 ///
 /// DPDK's af_packet driver has the kernel put IPv4 fragments together before the ring (PACKET_FANOUT_FLAG_DEFRAG, always
 /// set). A frame of the driver's default of 2048 bytes would cut such a packet; one of 8192 takes packets of up to 8 KB
-/// whole, and the worker makes fragments of them again.
+/// whole, and the worker makes fragments of them again. A program is given such a packet once, as one: it costs no more
+/// than its fragments would one by one, but a packet rate counts it as one packet.
 const AF_PACKET_FRAME_LEN: u16 = 8192;
 
 /// The longest IP packet that the device can give for one of the port's MTU.

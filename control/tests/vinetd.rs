@@ -270,6 +270,7 @@ fn a_check_reads_everything_and_touches_nothing() {
         ("end-user.toml", "absent.toml", "absent.toml"),
         ("/edge-router.toml", "/end-user.toml", "there is already a policy for EndUser"),
         ("authority = \"authority.pub\"", "authority = \"router.toml\"", "router.toml"),
+        ("tap = \"vi-uplink\"", "mtu = 9001", "[[port]] `uplink` mtu: 9001 is above the "),
     ] {
         let (status, said) = Folder::with(from, to).check();
         assert_eq!(status, Some(2), "{to}: {said}");
