@@ -72,6 +72,12 @@ impl Default for TableScratch {
 }
 
 impl FlowTable {
+    /// Whether no program claims anything, as this reader sees it.
+    #[inline]
+    pub(crate) fn is_empty_for(&self, reader: &Reader) -> bool {
+        self.v4.is_empty_for(reader) && self.v6.is_empty_for(reader)
+    }
+
     /// Looks up the burst in `scratch`, which is then empty, and notes what it finds by lane.
     #[inline]
     pub(crate) fn look_up<'r>(&'r self, reader: &'r Reader, scratch: &mut TableScratch, found: &mut [Found<'r>]) {

@@ -205,7 +205,7 @@ where
         for packet in self.burst.packets() {
             packet.prefetch();
         }
-        let is_edge = self.exit.faces[port].controlled.is_some();
+        let meets_programs = self.exit.faces[port].controlled.is_some() && !self.table.is_empty_for(&self.reader);
 
         // Parse and judge.
         let face = &self.exit.faces[port];
@@ -226,14 +226,14 @@ where
             if lane.hop == Hop::Local {
                 lane.way = lane.way_if_local;
             }
-            if is_edge && lane.way == Way::Transit {
+            if meets_programs && lane.way == Way::Transit {
                 let (src, dst) = lane.pair();
                 self.scratch.push(number as u8, src, dst);
             }
         }
         let nothing = Found::default();
         let mut room;
-        let found: &[Found<'_>] = if is_edge {
+        let found: &[Found<'_>] = if meets_programs {
             room = [nothing; BURST_LEN_MAX];
             self.table.look_up(&self.reader, &mut self.scratch, &mut room);
             &room

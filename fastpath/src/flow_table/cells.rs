@@ -355,6 +355,12 @@ impl<K: Key> Cells<K> {
         &self.index
     }
 
+    /// Whether no shape is in use.
+    #[inline]
+    pub(super) fn is_empty_for(&self, reader: &Reader) -> bool {
+        self.index.read(reader).shapes.is_empty()
+    }
+
     /// Looks up the burst in `scratch` and adds what it finds to `found`, by lane.
     #[inline]
     pub(super) fn look_up<'r>(&'r self, reader: &'r Reader, scratch: &mut Scratch<K>, found: &mut [Found<'r>]) {
