@@ -164,25 +164,6 @@ pub struct Headers {
 }
 
 impl Headers {
-    /// The headers of no packet, for [`headers_into`] to write over.
-    pub const NONE: Headers = Headers {
-        l3_offset: 0,
-        l3_len: 0,
-        l4_offset: 0,
-        src: Addr::V4(0),
-        dst: Addr::V4(0),
-        ttl: 0,
-        protocol: 0,
-        tos: 0,
-        fragment: Fragment::Whole,
-        dont_fragment: false,
-        options: false,
-        hop_by_hop: false,
-        irregular: None,
-        vlan: VlanTags { tags: [VlanTag { ethertype: 0, control: 0 }; VLAN_TAGS_MAX], count: 0 },
-        link_cast: Cast::Unicast,
-    };
-
     /// The family of both addresses.
     #[must_use]
     pub const fn family(&self) -> Family {
@@ -411,16 +392,6 @@ pub fn headers(frame: &[u8]) -> Result<Headers, NotForwardable> {
     headers_snapped(frame, frame.len())
 }
 
-/// [`headers`], written where the caller wants them: moving them costs a forwarder more than reading them. On an error
-/// `headers` holds anything.
-///
-/// # Errors
-/// As for [`headers`].
-#[inline]
-pub fn headers_into(frame: &[u8], headers: &mut Headers) -> Result<(), NotForwardable> {
-    read(frame, frame.len(), headers)
-}
-
 /// [`headers`] for a capture that kept only the first bytes of a frame, which had `wire_len` bytes on the wire: the
 /// lengths are held against those, and the payload that [`transport`] finds ends where the capture does.
 ///
@@ -428,13 +399,7 @@ pub fn headers_into(frame: &[u8], headers: &mut Headers) -> Result<(), NotForwar
 /// As for [`headers`]. A capture that ends inside the headers is as bad as a frame that does.
 #[inline]
 pub fn headers_snapped(frame: &[u8], wire_len: usize) -> Result<Headers, NotForwardable> {
-    let mut headers = Headers::NONE;
-    read(frame, wire_len.max(frame.len()), &mut headers)?;
-    Ok(headers)
-}
-
-#[inline]
-fn read(frame: &[u8], wire_len: usize, headers: &mut Headers) -> Result<(), NotForwardable> {
+    let wire_len = wire_len.max(frame.len());
     let ethernet: &[u8; ETHERNET_LEN] = frame.first_chunk().ok_or(Malformed::EthernetTruncated)?;
     let link_cast = match ethernet {
         [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, ..] => Cast::Broadcast,
@@ -443,21 +408,15 @@ fn read(frame: &[u8], wire_len: usize, headers: &mut Headers) -> Result<(), NotF
     };
     // A frame without tags is the common case, and goes the straight way.
     match be16([ethernet[12], ethernet[13]]) {
-        ETHERTYPE_IPV4 => ipv4(frame, wire_len, ETHERNET_LEN, VlanTags::default(), link_cast, headers),
-        ETHERTYPE_IPV6 => ipv6(frame, wire_len, ETHERNET_LEN, VlanTags::default(), link_cast, headers),
-        ethertype => tagged(frame, wire_len, ethertype, link_cast, headers),
+        ETHERTYPE_IPV4 => ipv4(frame, wire_len, ETHERNET_LEN, VlanTags::default(), link_cast),
+        ETHERTYPE_IPV6 => ipv6(frame, wire_len, ETHERNET_LEN, VlanTags::default(), link_cast),
+        ethertype => tagged(frame, wire_len, ethertype, link_cast),
     }
 }
 
 /// Reads a frame with VLAN tags, or of another protocol.
 #[inline(never)]
-fn tagged(
-    frame: &[u8],
-    wire_len: usize,
-    ethertype: u16,
-    link_cast: Cast,
-    headers: &mut Headers,
-) -> Result<(), NotForwardable> {
+fn tagged(frame: &[u8], wire_len: usize, ethertype: u16, link_cast: Cast) -> Result<Headers, NotForwardable> {
     let mut ethertype = ethertype;
     let mut l3_offset = ETHERNET_LEN;
     let mut vlan = VlanTags::default();
@@ -473,8 +432,8 @@ fn tagged(
         l3_offset += VLAN_TAG_LEN;
     }
     match ethertype {
-        ETHERTYPE_IPV4 => ipv4(frame, wire_len, l3_offset, vlan, link_cast, headers),
-        ETHERTYPE_IPV6 => ipv6(frame, wire_len, l3_offset, vlan, link_cast, headers),
+        ETHERTYPE_IPV4 => ipv4(frame, wire_len, l3_offset, vlan, link_cast),
+        ETHERTYPE_IPV6 => ipv6(frame, wire_len, l3_offset, vlan, link_cast),
         _ => Err(NotForwardable::NotIp { ethertype, l3_offset: l3_offset as u16, vlan, link_cast }),
     }
 }
@@ -486,8 +445,7 @@ fn ipv4(
     l3_offset: usize,
     vlan: VlanTags,
     link_cast: Cast,
-    headers: &mut Headers,
-) -> Result<(), NotForwardable> {
+) -> Result<Headers, NotForwardable> {
     let packet = &frame[l3_offset..];
     let h: &[u8; IPV4_LEN] = packet.first_chunk().ok_or(Malformed::Ipv4Truncated)?;
     if h[0] >> 4 != 4 {
@@ -518,7 +476,7 @@ fn ipv4(
         (0, true) => Fragment::First,
         _ => Fragment::Later,
     };
-    *headers = Headers {
+    Ok(Headers {
         l3_offset: l3_offset as u16,
         l3_len: total_len,
         l4_offset: (l3_offset + header_len) as u16,
@@ -534,8 +492,7 @@ fn ipv4(
         irregular: None,
         vlan,
         link_cast,
-    };
-    Ok(())
+    })
 }
 
 #[inline]
@@ -545,8 +502,7 @@ fn ipv6(
     l3_offset: usize,
     vlan: VlanTags,
     link_cast: Cast,
-    headers: &mut Headers,
-) -> Result<(), NotForwardable> {
+) -> Result<Headers, NotForwardable> {
     let packet = &frame[l3_offset..];
     let h: &[u8; IPV6_LEN] = packet.first_chunk().ok_or(Malformed::Ipv6Truncated)?;
     if h[0] >> 4 != 6 {
@@ -565,7 +521,7 @@ fn ipv6(
     src.copy_from_slice(&h[8..24]);
     let mut dst = [0; 16];
     dst.copy_from_slice(&h[24..40]);
-    *headers = Headers {
+    let mut headers = Headers {
         l3_offset: l3_offset as u16,
         l3_len,
         l4_offset: (l3_offset + IPV6_LEN) as u16,
@@ -583,9 +539,9 @@ fn ipv6(
         link_cast,
     };
     if is_extension(next) {
-        walk_extensions(&packet[..packet.len().min(usize::from(l3_len))], headers);
+        walk_extensions(&packet[..packet.len().min(usize::from(l3_len))], &mut headers);
     }
-    Ok(())
+    Ok(headers)
 }
 
 /// Whether `next` is an IPv6 extension header that hosts walk (RFC 8200 section 4.1), without ESP, which hides what is
