@@ -1,7 +1,9 @@
-//! The worker's clock: nanoseconds since the process's first look at it, from the time-stamp counter where that is constant.
+//! The worker's clock: nanoseconds since the process's first look at it, from the time-stamp counter where that is
+//! constant.
 //!
-//! A worker reads it once per turn. `Instant` costs about 25 ns through the vDSO and is a system call where the kernel
-//! distrusts its clock source; the counter costs about 8 ns and never is one. Workers and control share one scale.
+//! A worker reads it once per turn. `Instant` costs about 25 ns through the vDSO and is a system call where the
+//! kernel distrusts its clock source; the counter costs about 8 ns and never is one. Workers and control share one
+//! scale.
 
 use std::sync::OnceLock;
 use std::time::{Duration, Instant};

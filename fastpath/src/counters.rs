@@ -1,14 +1,14 @@
 //! What the workers count, and the conservation of packets.
 //!
-//! Each worker counts in a [`Tally`] of its own, plain numbers that no other thread reads, and shows a copy once per turn on
-//! a [`Board`] under a sequence lock. So a [`Snapshot`] of one worker is that of the end of one turn, never of the
-//! middle, and since no packet passes from worker to worker, the equation
+//! Each worker counts in a [`Tally`] of its own, plain numbers that no other thread reads, and shows a copy once per
+//! turn on a [`Board`] under a sequence lock. So a [`Snapshot`] of one worker is that of the end of one turn, never
+//! of the middle, and since no packet passes from worker to worker, the equation
 //!
 //! > received + from TAP + own ICMP + expanded = sent + every named drop + to TAP + consumed + held + queued
 //!
-//! holds in every snapshot, under load too ([`Snapshot::balance`]). *Held* are packets that wait for a next hop, *queued* those that wait for a
-//! transmit ring. *Expanded* are the fragments of a packet beyond the first. An ICMP error that is made in the buffer of a
-//! dropped packet counts as that drop and as one of our own packets.
+//! holds in every snapshot, under load too ([`Snapshot::balance`]). *Held* are packets that wait for a next hop,
+//! *queued* those that wait for a transmit ring. *Expanded* are the fragments of a packet beyond the first. An ICMP
+//! error that is made in the buffer of a dropped packet counts as that drop and as one of our own packets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};

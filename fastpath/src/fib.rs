@@ -1,14 +1,14 @@
 //! The forwarding table: where each destination goes, by longest prefix, for both families.
 //!
-//! A [`Fib`] never changes after it is built; the control core builds a new one for every change (or several) of the kernel's
-//! routes and neighbours and publishes it with a [`FibWriter`]. A neighbour whose Ethernet address is known becomes a host
-//! route of its own, so that forwarding is one lookup whichever way a route goes: prefix to hop, hop to port and
-//! address.
+//! A [`Fib`] never changes after it is built; the control core builds a new one for every change (or several) of the
+//! kernel's routes and neighbours and publishes it with a [`FibWriter`]. A neighbour whose Ethernet address is known
+//! becomes a host route of its own, so that forwarding is one lookup whichever way a route goes: prefix to hop, hop
+//! to port and address.
 //!
-//! What a lookup ought to cost: IPv4 is one load from a table of 256 KiB for a prefix of up to 16 bits, and one more for each further
-//! 8 bits: 2 ns with the table in the second-level cache, against 5.9 ns for `rte_lpm` in bulk; lookups of one burst do not
-//! depend on one another, so they overlap. IPv6 skips the bits that no route tells apart, which leaves two to
-//! four loads for tables of ordinary shape.
+//! What a lookup ought to cost: IPv4 is one load from a table of 256 KiB for a prefix of up to 16 bits, and one more
+//! for each further 8 bits: 2 ns with the table in the second-level cache, against 5.9 ns for `rte_lpm` in bulk;
+//! lookups of one burst do not depend on one another, so they overlap. IPv6 skips the bits that no route tells apart,
+//! which leaves two to four loads for tables of ordinary shape.
 
 mod v4;
 mod v6;

@@ -1,15 +1,18 @@
 //! The flow table: which programs a packet meets, by its source, then its destination.
 //!
-//! A program claims *cells*, pairs of a source and a destination prefix (length 0: any source), with either a verdict for every
-//! packet of the cell or the wish to be run on each. A packet meets every cell that holds it. The order is: verdicts first, the
-//! most specific cell's before the others'; then the programs to be run, by [`InstallId`], each once, on what the ones before
-//! left. A discard is final. The most specific cell is the one with the most prefix bits, then the most source bits.
+//! A program claims *cells*, pairs of a source and a destination prefix (length 0: any source), with either a verdict
+//! for every packet of the cell or the wish to be run on each. A packet meets every cell that holds it. The order is:
+//! verdicts first, the most specific cell's before the others'; then the programs to be run, by [`InstallId`], each
+//! once, on what the ones before left. A discard is final. The most specific cell is the one with the most prefix
+//! bits, then the most source bits.
 //!
-//! Holding the [`TableWriter`] makes one the only writer. What it changes becomes visible to each worker at its next turn, a [`Batch`] all
-//! at once; what it replaced is freed by [`TableWriter::reclaim`] when every worker has passed. Only an
-//! [`Executable`](vinet_pktops::Executable) can be installed, whose cells come from the gate of the trusted base.
+//! Holding the [`TableWriter`] makes one the only writer. What it changes becomes visible to each worker at its next
+//! turn, a [`Batch`] all at once; what it replaced is freed by [`TableWriter::reclaim`] when every worker has passed.
+//! Only an [`Executable`](vinet_pktops::Executable) can be installed, whose cells come from the gate of the trusted
+//! base.
 //!
-//! The parts: `cells` is the hash table of one family, `program` what is installed and counted, `writer` the changes, `family` those of one family.
+//! The parts: `cells` is the hash table of one family, `program` what is installed and counted, `writer` the changes,
+//! `family` those of one family.
 
 mod cells;
 mod family;
@@ -159,8 +162,8 @@ impl Drop for FlowTable {
         let mut chains: Vec<*const Chain> = retired.collect();
         chains.extend(self.v4.chains_mut());
         chains.extend(self.v6.chains_mut());
-        // A retired tombstone may still be linked, but leads to no chain; every other retired entry is unlinked, so no chain
-        // is listed twice.
+        // A retired tombstone may still be linked, but leads to no chain; every other retired entry is unlinked, so
+        // no chain is listed twice.
         for chain in chains {
             // SAFETY: it came from `Box::into_raw`, is listed once, and the table has no other owner.
             drop(unsafe { Box::from_raw(chain.cast_mut()) });

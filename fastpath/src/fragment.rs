@@ -1,4 +1,5 @@
-//! Fragmentation of IPv4 packets that are larger than the next link's MTU and may be cut (RFC 791, RFC 1812 section 4.2.2.7).
+//! Fragmentation of IPv4 packets that are larger than the next link's MTU and may be cut (RFC 791, RFC 1812 section
+//! 4.2.2.7).
 //!
 //! The packet itself becomes the first fragment; the others are new packets. Options are repeated only where their
 //! copied flag says so.
@@ -43,11 +44,11 @@ impl Default for FragmentScratch {
     }
 }
 
-/// Cuts `packet`, whose headers are `headers`, to fragments of at most `mtu` bytes: the first stays in `packet`, the others are
-/// added to `rest`, which must be empty, each behind a link header's room of 14 bytes. All have the returned headers' offset.
+/// Cuts `packet`, whose headers are `headers`, to fragments of at most `mtu` bytes: the first stays in `packet`, the
+/// others are added to `rest`, which must be empty, each behind a link header's room of 14 bytes. All have the
+/// returned headers' offset.
 ///
-/// # Errors
-/// [`NotCut`]; `rest` is then empty.
+/// # Errors [`NotCut`]; `rest` is then empty.
 pub fn cut<P: PacketPool>(
     packet: &mut P::Buf,
     headers: &Headers,

@@ -1,8 +1,8 @@
 //! The hold queue: packets that wait until the Ethernet address of their next hop is known.
 //!
-//! It is bounded in packets, in packets for one next hop, and in time. A worker asks the control core once for each next hop that packets
-//! begin to wait for; the answer is a new forwarding table. Packets keep their order. A held packet holds a buffer and
-//! what was read from it, nothing of any table.
+//! It is bounded in packets, in packets for one next hop, and in time. A worker asks the control core once for each
+//! next hop that packets begin to wait for; the answer is a new forwarding table. Packets keep their order. A held
+//! packet holds a buffer and what was read from it, nothing of any table.
 
 use std::collections::VecDeque;
 use std::sync::Arc;
@@ -91,8 +91,8 @@ impl<B> HoldQueue<B> {
         self.held.pop_front()
     }
 
-    /// Puts a packet that [`HoldQueue::pop`] gave back at the end, with its old deadline. Whoever looks at all packets once, oldest first, so
-    /// keeps their order.
+    /// Puts a packet that [`HoldQueue::pop`] gave back at the end, with its old deadline. Whoever looks at all
+    /// packets once, oldest first, so keeps their order.
     pub fn put_back(&mut self, held: Held<B>) {
         self.held.push_back(held);
     }
@@ -196,7 +196,7 @@ mod tests {
                 }
                 prop_assert_eq!(queue.len(), model.len());
                 // One hop is found: its packets leave in order, the others stay in theirs.
-                if number % 7 == 0 {
+                if number.is_multiple_of(7) {
                     let mut left = Vec::new();
                     for _ in 0..queue.len() {
                         let Some(held) = queue.pop() else { break };

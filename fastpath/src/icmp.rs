@@ -1,9 +1,9 @@
-//! Our own ICMP and ICMPv6 errors (RFC 792, RFC 1812 section 4.3, RFC 4443), written in the buffer of the packet that they are
-//! about: nothing is allocated, and the quoted packet stays where it is.
+//! Our own ICMP and ICMPv6 errors (RFC 792, RFC 1812 section 4.3, RFC 4443), written in the buffer of the packet that
+//! they are about: nothing is allocated, and the quoted packet stays where it is.
 //!
-//! Never about an ICMP error, a later fragment, or a packet to or from more than one station (RFC 1122 section 3.2.2, RFC 4443
-//! section 2.4 (e)). The rate is kept by the worker. An IPv4 error is at most 576 bytes long and an IPv6 one 1280. What is quoted is
-//! the packet as this router would have sent it on: its hop may be counted already.
+//! Never about an ICMP error, a later fragment, or a packet to or from more than one station (RFC 1122 section 3.2.2,
+//! RFC 4443 section 2.4 (e)). The rate is kept by the worker. An IPv4 error is at most 576 bytes long and an IPv6 one
+//! 1280. What is quoted is the packet as this router would have sent it on: its hop may be counted already.
 
 use vinet_pktops::checksum;
 use vinet_pktops::parse::{
@@ -88,7 +88,8 @@ pub fn may_answer(frame: &[u8], headers: &Headers) -> bool {
 }
 
 /// Makes the packet the error about itself, from `source`, untagged, its link header not yet written; gives back what
-/// its headers say, or `None` where the buffer has no room or `source` is of the other family. The packet is then to be dropped.
+/// its headers say, or `None` where the buffer has no room or `source` is of the other family. The packet is then to
+/// be dropped.
 pub fn write_error<B: PacketBuf>(packet: &mut B, headers: &Headers, problem: Problem, source: Addr) -> Option<Headers> {
     let (ip_len, len_max) = match (headers.src, source) {
         (Addr::V4(_), Addr::V4(_)) => (IPV4_LEN, V4_LEN_MAX),

@@ -1,7 +1,7 @@
 //! The judging of frames: where a packet goes, as far as its own headers and the port it came by tell.
 //!
-//! A [`Lane`] holds what forwarding needs to know of one packet of a burst. Plain packets, nearly all, are read here without
-//! the detour of the whole parser; a test holds that both say the same.
+//! A [`Lane`] holds what forwarding needs to know of one packet of a burst. Plain packets, nearly all, are read here
+//! without the detour of the whole parser; a test holds that both say the same.
 
 use vinet_pktops::parse::{
     self, Cast, ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Headers, IPV4_LEN, IPV6_LEN,
@@ -24,8 +24,9 @@ pub(crate) enum Way {
     Drop(DropReason),
 }
 
-/// What is known of one packet of the burst: the little that forwarding needs, written and read field by field. (Moving the
-/// parser's whole answer about costs 20 ns a packet in failed store forwarding; who needs more of it parses again.)
+/// What is known of one packet of the burst: the little that forwarding needs, written and read field by field.
+/// (Moving the parser's whole answer about costs 20 ns a packet in failed store forwarding; who needs more of it
+/// parses again.)
 #[derive(Clone, Copy)]
 pub(crate) struct Lane {
     /// Addresses as numbers; IPv4 in the low 32 bits.
@@ -71,8 +72,8 @@ impl Lane {
         }
     }
 
-    /// The commonest case: an untagged IPv4 frame to this station, sound, without options, from and to ordinary addresses.
-    /// `false`, and nothing said, for every other; what it says is what [`Lane::judge_any`] would say.
+    /// The commonest case: an untagged IPv4 frame to this station, sound, without options, from and to ordinary
+    /// addresses. `false`, and nothing said, for every other; what it says is what [`Lane::judge_any`] would say.
     #[inline]
     fn judge_plain_v4(&mut self, frame: &[u8], face: &Face) -> bool {
         let Some(front) = frame.first_chunk::<{ ETHERNET_LEN + IPV4_LEN }>() else { return false };
@@ -252,8 +253,9 @@ fn judge_transit(headers: &Headers, face: &Face) -> Way {
     }
 }
 
-/// Whether a packet to the router may reach the kernel: on an edge port only from a controlled source, or from one that
-/// a host has before it has an address (unspecified: DHCP, duplicate address detection; link-local: neighbour discovery).
+/// Whether a packet to the router may reach the kernel: on an edge port only from a controlled source, or from one
+/// that a host has before it has an address (unspecified: DHCP, duplicate address detection; link-local: neighbour
+/// discovery).
 fn kernel_if_allowed(headers: &Headers, face: &Face) -> Way {
     let src = headers.src;
     if is_unspecified(src) || is_link_local(src) {

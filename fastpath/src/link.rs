@@ -1,9 +1,10 @@
-//! The link side of a port, as workers see it: its address, tags, MTU and controlled sources; and the writing of
-//! link headers and hop counts.
+//! The link side of a port, as workers see it: its address, tags, MTU and controlled sources; and the writing of link
+//! headers and hop counts.
 //!
-//! Tags: a port has a list of VLAN identifiers, outer first. Frames must come with exactly those (a tag with identifier 0
-//! only carries a priority and counts as none) and leave with exactly those, the outer of two as a service tag
-//! (802.1ad). A port without a list takes and sends untagged frames. Sub-interfaces are left out: one port, one link.
+//! Tags: a port has a list of VLAN identifiers, outer first. Frames must come with exactly those (a tag with
+//! identifier 0 only carries a priority and counts as none) and leave with exactly those, the outer of two as a
+//! service tag (802.1ad). A port without a list takes and sends untagged frames. Sub-interfaces are left out: one
+//! port, one link.
 
 use vinet_pktops::parse::{
     ETHERNET_LEN, ETHERTYPE_IPV4, ETHERTYPE_IPV6, ETHERTYPE_SERVICE_VLAN, ETHERTYPE_VLAN, Family, VLAN_TAG_LEN,
@@ -113,7 +114,8 @@ impl Face {
         true
     }
 
-    /// Puts the port's tags into an untagged frame of the kernel; `false` where it is too short or the buffer has no room.
+    /// Puts the port's tags into an untagged frame of the kernel; `false` where it is too short or the buffer has no
+    /// room.
     #[must_use]
     pub fn add_tags<B: PacketBuf>(&self, packet: &mut B) -> bool {
         if packet.bytes().len() < ETHERNET_LEN {

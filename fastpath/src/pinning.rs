@@ -40,10 +40,10 @@ impl fmt::Display for PinError {
 }
 impl std::error::Error for PinError {}
 
-/// Pins the calling thread to `core`, by its number and not from a list (lists leave out isolated cores), and verifies it.
+/// Pins the calling thread to `core`, by its number and not from a list (lists leave out isolated cores), and
+/// verifies it.
 ///
-/// # Errors
-/// [`PinError`]
+/// # Errors [`PinError`]
 pub fn pin_current_thread(core: usize) -> Result<(), PinError> {
     let allowed = allowed_cores();
     if core >= libc::CPU_SETSIZE as usize || !core_affinity::set_for_current(CoreId { id: core }) {

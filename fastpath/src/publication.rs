@@ -2,38 +2,38 @@
 //! what it replaced (quiescent-state-based reclamation).
 //!
 //! Holding a [`Reader`] makes a thread one of the workers that the writer waits for. What it reads through a
-//! [`Published`] root borrows the reader, so that at its next [`Reader::quiescent`] it can hold nothing of it any more: the
-//! compiler sees to that. A [`Domain`] is shared by all writers of one router and hands out the epochs. A [`Retired`]
-//! thing gives up its memory only to a [`Passed`], which only the domain makes.
+//! [`Published`] root borrows the reader, so that at its next [`Reader::quiescent`] it can hold nothing of it any
+//! more: the compiler sees to that. A [`Domain`] is shared by all writers of one router and hands out the epochs. A
+//! [`Retired`] thing gives up its memory only to a [`Passed`], which only the domain makes.
 //!
 //! # The algorithm
 //!
 //! There is one global number, the *epoch*, and one number for each worker, what it has *seen*.
 //!
-//! - A writer **publishes** in three steps: it writes the new things (entries, a new root), each reachable by a release
-//!   store but marked as born in epoch `E + 1` where a reader could meet them early; then it stores `E + 1` to the
-//!   epoch (release, *store A*). What it unlinked is put on a list with the target `E + 1`.
+//! - A writer **publishes** in three steps: it writes the new things (entries, a new root), each reachable by a
+//!   release store but marked as born in epoch `E + 1` where a reader could meet them early; then it stores `E + 1`
+//!   to the epoch (release, *store A*). What it unlinked is put on a list with the target `E + 1`.
 //! - A worker reports **quiescence** once per burst: it loads the epoch (acquire, *load B*) and stores that value as
 //!   seen (release, *store C*). It then reads roots, and of the things that carry a birth it uses only those born in
 //!   the epoch it has seen or before.
-//! - A worker that will sleep goes **offline**: it stores the mark `OFFLINE` as seen (release, *store D*). Before it reads
-//!   anything again it comes **online**: it loads the epoch, stores it as seen (*store E*), and then executes a
+//! - A worker that will sleep goes **offline**: it stores the mark `OFFLINE` as seen (release, *store D*). Before it
+//!   reads anything again it comes **online**: it loads the epoch, stores it as seen (*store E*), and then executes a
 //!   sequentially consistent fence (*fence F*).
-//! - The writer **collects**: it executes a sequentially consistent fence (*fence G*) and loads what every worker
-//!   has seen (acquire, *load H*). Things whose target every online worker has seen are free.
+//! - The writer **collects**: it executes a sequentially consistent fence (*fence G*) and loads what every worker has
+//!   seen (acquire, *load H*). Things whose target every online worker has seen are free.
 //!
 //! # The races it excludes
 //!
-//! 1. *A batch is seen in part.* Store A pairs with load B: a worker that loads `E + 1` sees every store before store A, so
-//!    all of the batch. A worker that loads `E` may meet stores of the batch, but skips what is born in `E + 1` and follows
-//!    it to the version before, which is not freed before race 2 allows.
-//! 2. *A thing is freed while a worker uses it.* Store C (or D) pairs with load H: all the reads that the worker made before
-//!    its report happen before the free. After its report it cannot reach the thing again: it loaded an epoch of at
-//!    least the target, so by race 1 it sees the unlinking.
-//! 3. *A worker comes online while the writer collects.* Store E and the worker's later loads of roots against the writer's
-//!    unlinking and load H are the store-buffering pattern, so acquire and release do not suffice. Fences F and G order them: either
-//!    the writer's load H sees store E, and then waits for that worker; or fence G comes before fence F, and the worker's loads after
-//!    F see everything that the writer unlinked before G.
+//! 1. *A batch is seen in part.* Store A pairs with load B: a worker that loads `E + 1` sees every store before store
+//!    A, so all of the batch. A worker that loads `E` may meet stores of the batch, but skips what is born in `E + 1`
+//!    and follows it to the version before, which is not freed before race 2 allows.
+//! 2. *A thing is freed while a worker uses it.* Store C (or D) pairs with load H: all the reads that the worker made
+//!    before its report happen before the free. After its report it cannot reach the thing again: it loaded an epoch
+//!    of at least the target, so by race 1 it sees the unlinking.
+//! 3. *A worker comes online while the writer collects.* Store E and the worker's later loads of roots against the
+//!    writer's unlinking and load H are the store-buffering pattern, so acquire and release do not suffice. Fences F
+//!    and G order them: either the writer's load H sees store E, and then waits for that worker; or fence G comes
+//!    before fence F, and the worker's loads after F see everything that the writer unlinked before G.
 //! 4. *Two writers use one epoch.* A [`Publish`] holds the domain's lock from the choice of `E + 1` to store A. Only
 //!    writers ever take it.
 //!
@@ -268,9 +268,9 @@ impl<T> Published<T> {
         assert!(std::ptr::eq(&*self.domain.shared, &*reader.shared), "a reader of another domain");
         // Pairs with the release of `replace`, so that what the snapshot holds is seen with it.
         let current = self.current.load(Ordering::Acquire);
-        // SAFETY: the pointer came from a box. It is freed only through `Retired::free`, after every online reader has seen
-        // an epoch of at least the replacement's (the module's race 2), and this reader, online while it exists and is not
-        // in `while_offline`, cannot report while the result borrows it.
+        // SAFETY: the pointer came from a box. It is freed only through `Retired::free`, after every online reader
+        // has seen an epoch of at least the replacement's (the module's race 2), and this reader, online while it
+        // exists and is not in `while_offline`, cannot report while the result borrows it.
         unsafe { &*current }
     }
 
@@ -278,8 +278,8 @@ impl<T> Published<T> {
     #[must_use]
     pub fn current<'p>(&'p self, publish: &'p Publish<'_>) -> &'p T {
         assert!(std::ptr::eq(&*self.domain.shared, &*publish.domain.shared), "a publication of another domain");
-        // SAFETY: only `replace` changes the pointer, under a publication of this domain, which `publish` excludes while
-        // it is borrowed; and what is current is not retired.
+        // SAFETY: only `replace` changes the pointer, under a publication of this domain, which `publish` excludes
+        // while it is borrowed; and what is current is not retired.
         unsafe { &*self.current.load(Ordering::Acquire) }
     }
 
@@ -301,12 +301,14 @@ impl<T> Published<T> {
 
 impl<T> Drop for Published<T> {
     fn drop(&mut self) {
-        // SAFETY: the pointer came from `Box::into_raw` and was not retired. No reader borrows it: `read` borrows `self`.
+        // SAFETY: the pointer came from `Box::into_raw` and was not retired. No reader borrows it: `read` borrows
+        // `self`.
         drop(unsafe { Box::from_raw(self.current.load(Ordering::Acquire)) });
     }
 }
 
-/// Something unlinked that workers may still use. Dropping it leaks the memory: only [`Retired::free`] may give it back.
+/// Something unlinked that workers may still use. Dropping it leaks the memory: only [`Retired::free`] may give it
+/// back.
 pub struct Retired<T> {
     thing: NonNull<T>,
     target: Epoch,
@@ -331,8 +333,8 @@ impl<T> Retired<T> {
         if !passed.covers(self.target) {
             return Err(self);
         }
-        // SAFETY: the pointer came from `Box::into_raw` and is given back once, because `self` is consumed. No reader uses it:
-        // `passed` proves that all have seen the epoch in which it was replaced (the module's race 2).
+        // SAFETY: the pointer came from `Box::into_raw` and is given back once, because `self` is consumed. No reader
+        // uses it: `passed` proves that all have seen the epoch in which it was replaced (the module's race 2).
         Ok(unsafe { Box::from_raw(self.thing.as_ptr()) })
     }
 }

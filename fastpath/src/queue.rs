@@ -1,7 +1,7 @@
 //! The queue before a transmit ring: first in, first out, and full is full (tail drop).
 //!
-//! Its depth is set for each port, apart from the ring's size. A packet that is pushed is counted as sent when the ring takes
-//! it, or refused at once; a ring without room is asked again in the next turn, never waited for.
+//! Its depth is set for each port, apart from the ring's size. A packet that is pushed is counted as sent when the
+//! ring takes it, or refused at once; a ring without room is asked again in the next turn, never waited for.
 
 use std::collections::VecDeque;
 

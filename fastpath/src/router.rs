@@ -164,13 +164,13 @@ impl fmt::Display for StartError {
 }
 impl std::error::Error for StartError {}
 
-/// Starts one worker for each of the settings' cores, over all ports, and waits until each is pinned, registered and polling.
+/// Starts one worker for each of the settings' cores, over all ports, and waits until each is pinned, registered and
+/// polling.
 ///
-/// `register` is called on each worker's thread after it is pinned, with the worker's number; what it gives is dropped on that
-/// thread when the worker ends. It is how threads become EAL threads.
+/// `register` is called on each worker's thread after it is pinned, with the worker's number; what it gives is
+/// dropped on that thread when the worker ends. It is how threads become EAL threads.
 ///
-/// # Errors
-/// [`StartError`]; every worker that was started is stopped then.
+/// # Errors [`StartError`]; every worker that was started is stopped then.
 pub fn start<R, T, P, G, F>(
     settings: Settings,
     ports: Vec<PortQueues<R, T>>,

@@ -1,8 +1,8 @@
 //! The slow path's rings: frames between each worker and the control side, which does the I/O of the TAP twins.
 //!
-//! Every frame has a buffer that was allocated at start and goes around: free ring, worker or control, full ring, the other
-//! side, free ring. So a worker copies bytes and moves a pointer; it never allocates, waits, or wakes anyone. A ring
-//! that is full costs the packet, by name. Frames on the rings are untagged Ethernet.
+//! Every frame has a buffer that was allocated at start and goes around: free ring, worker or control, full ring, the
+//! other side, free ring. So a worker copies bytes and moves a pointer; it never allocates, waits, or wakes anyone. A
+//! ring that is full costs the packet, by name. Frames on the rings are untagged Ethernet.
 
 use std::fmt;
 use std::sync::Arc;
@@ -175,10 +175,10 @@ impl SlowPath {
 }
 
 impl SlowPathEnd {
-    /// Gives a frame to the kernel through the twin of `port`: the concatenation of `pieces`, so that tags can be left out.
+    /// Gives a frame to the kernel through the twin of `port`: the concatenation of `pieces`, so that tags can be
+    /// left out.
     ///
-    /// # Errors
-    /// [`SlowPathError`]; the caller counts the drop.
+    /// # Errors [`SlowPathError`]; the caller counts the drop.
     pub fn to_tap(&self, port: u16, pieces: [&[u8]; 2]) -> Result<(), SlowPathError> {
         self.lanes.to_tap.send(port, pieces)
     }

@@ -1,21 +1,21 @@
 //! The worker: one thread that polls its receive queue of every port and runs each packet to completion.
 //!
-//! This file is the packet's way, top to bottom: receive, parse and judge, look up, act (run programs, forward, hold, complain, give to
-//! the kernel), send. A burst is classified whole before anything is looked up, and looked up whole before anything is
-//! done, so that the memory that the look-ups need is fetched together. Packets that leave by one port leave in the order
-//! in which they came.
+//! This file is the packet's way, top to bottom: receive, parse and judge, look up, act (run programs, forward, hold,
+//! complain, give to the kernel), send. A burst is classified whole before anything is looked up, and looked up whole
+//! before anything is done, so that the memory that the look-ups need is fetched together. Packets that leave by one
+//! port leave in the order in which they came.
 //!
-//! While it polls a worker allocates nothing, takes no lock, and makes no system call of its own. Once per turn (a burst
-//! from each port) it reports quiescence, reads the clock, and shows its counters. With [`Idle::Backoff`] it sleeps
-//! after some empty turns, and nobody waits for it meanwhile.
+//! While it polls a worker allocates nothing, takes no lock, and makes no system call of its own. Once per turn (a
+//! burst from each port) it reports quiescence, reads the clock, and shows its counters. With [`Idle::Backoff`] it
+//! sleeps after some empty turns, and nobody waits for it meanwhile.
 //!
-//! Who meets programs: transit packets that enter by a port with controlled prefixes, from a source in them. Any other
-//! source is dropped there (strict source validation), but for what hosts need before they have an address. An
+//! Who meets programs: transit packets that enter by a port with controlled prefixes, from a source in them. Any
+//! other source is dropped there (strict source validation), but for what hosts need before they have an address. An
 //! uplink, a port without controlled prefixes, has neither. The kernel's own packets pass by all of this.
 //!
-//! What the costs ought to be, for 64-byte IPv4 packets on one core: receive and send are the driver's; parsing with its checksum
-//! 4 ns; the route 2 ns; the link header, hop and queue 3 ns; the programs' front 2 ns where programs are installed and
-//! none wants the packet. `l3fwd` takes 4.8 ns beyond the driver for what it does of this.
+//! What the costs ought to be, for 64-byte IPv4 packets on one core: receive and send are the driver's; parsing with
+//! its checksum 4 ns; the route 2 ns; the link header, hop and queue 3 ns; the programs' front 2 ns where programs
+//! are installed and none wants the packet. `l3fwd` takes 4.8 ns beyond the driver for what it does of this.
 
 use std::ops::ControlFlow;
 use std::sync::Arc;
@@ -434,8 +434,8 @@ where
         self.hold(packet, &headers, Some(input), next, fib, now_ns);
     }
 
-    /// Sends a packet, its hop counted, to a station on a port: cut to fragments where it must and may be. Inlined by force: as
-    /// a call it costs 2 ns a packet.
+    /// Sends a packet, its hop counted, to a station on a port: cut to fragments where it must and may be. Inlined by
+    /// force: as a call it costs 2 ns a packet.
     #[inline(always)]
     fn emit(
         &mut self,
@@ -575,7 +575,8 @@ where
         }
     }
 
-    /// Drops a packet and tells its sender why, in the same buffer, if it may be told, can be reached, and the rate allows.
+    /// Drops a packet and tells its sender why, in the same buffer, if it may be told, can be reached, and the rate
+    /// allows.
     #[cold]
     #[allow(clippy::too_many_arguments, reason = "all of it is the circumstances of one drop")]
     fn complain(

@@ -1,7 +1,9 @@
-//! Conservation under load and faults: no packet is lost or made without a name, whatever the wires and the owners do.
+//! Conservation under load and faults: no packet is lost or made without a name, whatever the wires and the owners
+//! do.
 //!
-//! Several workers, wires that drop, double, reorder, corrupt and delay, traffic of every kind, while programs come and go, routes
-//! change and the kernel sends. The equation is held at every snapshot and, to the packet, at the end against the wires' own counts.
+//! Several workers, wires that drop, double, reorder, corrupt and delay, traffic of every kind, while programs come
+//! and go, routes change and the kernel sends. The equation is held at every snapshot and, to the packet, at the end
+//! against the wires' own counts.
 
 mod core_support;
 

@@ -1,7 +1,8 @@
 //! Publication and reclamation under loom: every interleaving and every value that the memory orderings allow.
 //!
-//! The file under test is compiled here against loom's atomics, so no `--cfg loom` is needed and nothing else of the crate
-//! is in the model. What is not covered: more than two workers, and the counters and rings, which have tests of their own.
+//! The file under test is compiled here against loom's atomics, so no `--cfg loom` is needed and nothing else of the
+//! crate is in the model. What is not covered: more than two workers, and the counters and rings, which have tests of
+//! their own.
 
 #![allow(dead_code, missing_docs)]
 

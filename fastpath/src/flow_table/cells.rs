@@ -1,17 +1,19 @@
-//! The cells of one family: an open-addressed hash table over (source, destination) pairs that one writer changes while workers
-//! read.
+//! The cells of one family: an open-addressed hash table over (source, destination) pairs that one writer changes
+//! while workers read.
 //!
-//! A cell's *shape* is the pair of its prefix lengths. Every shape in use has its own secret hash, and a packet is looked up
-//! once for each shape that could hold it. Which those are, a *front* tells: one byte for each hash of a masked destination, with a bit
-//! for every shape that some cell to such a destination has. So a packet to someone without programs costs one look at the
-//! front per destination length, and an owner with many source lengths slows only its own packets.
+//! A cell's *shape* is the pair of its prefix lengths. Every shape in use has its own secret hash, and a packet is
+//! looked up once for each shape that could hold it. Which those are, a *front* tells: one byte for each hash of a
+//! masked destination, with a bit for every shape that some cell to such a destination has. So a packet to someone
+//! without programs costs one look at the front per destination length, and an owner with many source lengths slows
+//! only its own packets.
 //!
-//! A bucket is one cache line: eight tags of 16 bits and eight indices of entries. An *entry* never changes while it can be reached; a change
-//! makes a new version that is born in the epoch of its batch and leads to the version before, which a worker of an
-//! earlier epoch reads. A deletion is a version without programs (a tombstone), unlinked when all have passed it.
+//! A bucket is one cache line: eight tags of 16 bits and eight indices of entries. An *entry* never changes while it
+//! can be reached; a change makes a new version that is born in the epoch of its batch and leads to the version
+//! before, which a worker of an earlier epoch reads. A deletion is a version without programs (a tombstone), unlinked
+//! when all have passed it.
 //!
-//! Expected cost of a burst: front 1 line, bucket 1 line, and for a hit the entry 1 line, each prefetched for the whole burst
-//! before it is read: 9.8 ns per independent random load beyond the caches, 1 to 2 ns within them.
+//! Expected cost of a burst: front 1 line, bucket 1 line, and for a hit the entry 1 line, each prefetched for the
+//! whole burst before it is read: 9.8 ns per independent random load beyond the caches, 1 to 2 ns within them.
 
 use std::cell::UnsafeCell;
 use std::mem::MaybeUninit;
@@ -29,8 +31,9 @@ use crate::region::{NoMemory, Region, Zeroed};
 pub const SHAPES_MAX: usize = 64;
 /// Slots of a bucket.
 const BUCKET_SLOTS: usize = 8;
-/// Buckets that a probe looks at, at most. An entry that does not fit in so many makes the table grow; at the load below that
-/// is ten standard deviations away. A reader stops at the first bucket that none was passed on from, nearly always its first.
+/// Buckets that a probe looks at, at most. An entry that does not fit in so many makes the table grow; at the load
+/// below that is ten standard deviations away. A reader stops at the first bucket that none was passed on from,
+/// nearly always its first.
 const PROBE_BUCKETS_MAX: usize = 64;
 /// Cells per bucket, on average, above which the table grows.
 const LOAD_MAX: usize = 5;
@@ -66,9 +69,9 @@ impl Chain {
     }
     /// The programs that are run, in order of installation.
     pub(crate) fn runs(&self) -> impl Iterator<Item = (InstallId, &Installed)> {
-        // SAFETY: a program is unlinked from every chain in the epoch in which it is withdrawn, and freed when every worker
-        // has seen that epoch. Whoever can reach this chain has seen an earlier one, or is the writer, and `self` is borrowed
-        // from it; so the program outlives the borrow.
+        // SAFETY: a program is unlinked from every chain in the epoch in which it is withdrawn, and freed when every
+        // worker has seen that epoch. Whoever can reach this chain has seen an earlier one, or is the writer, and
+        // `self` is borrowed from it; so the program outlives the borrow.
         self.runs.iter().map(|program| (program.id, unsafe { &*program.installed }))
     }
     pub(super) fn first_verdict(&self) -> Option<u32> {
@@ -125,8 +128,8 @@ fn tag_of(hash: u64) -> u16 {
     ((hash >> 48) as u16).max(1)
 }
 
-/// The high bit of each 16-bit lane of `tags` that equals `tag`. A lane above a match may be named wrongly, which costs a look at
-/// an entry and nothing else.
+/// The high bit of each 16-bit lane of `tags` that equals `tag`. A lane above a match may be named wrongly, which
+/// costs a look at an entry and nothing else.
 #[inline]
 fn lanes_equal(tags: u64, tag: u16) -> u64 {
     const ONES: u64 = 0x0001_0001_0001_0001;
@@ -217,7 +220,8 @@ impl<K: Key> Shape<K> {
     }
 }
 
-/// The secret that hashes are keyed with, from the system's random source: nobody outside can pick addresses that collide.
+/// The secret that hashes are keyed with, from the system's random source: nobody outside can pick addresses that
+/// collide.
 pub(super) struct Secret([u64; 4]);
 
 impl Secret {
@@ -415,8 +419,8 @@ impl<K: Key> Cells<K> {
             Act::Nothing => (None, None),
             Act::Discard { program, .. } => (Some(program), None),
             Act::Chain(chain) => {
-                // SAFETY: a chain is freed with the entry version that leads to it, which the caller can reach until its
-                // next report; `'r` ends before that.
+                // SAFETY: a chain is freed with the entry version that leads to it, which the caller can reach until
+                // its next report; `'r` ends before that.
                 let chain: &'r Chain = unsafe { &*chain };
                 (chain.first_verdict(), (!chain.runs.is_empty()).then_some(chain))
             }
@@ -432,7 +436,8 @@ impl<K: Key> Cells<K> {
         }
     }
 
-    /// Gives every chain with programs to run that holds the pair to `take`. The slow way, for packets in several chains.
+    /// Gives every chain with programs to run that holds the pair to `take`. The slow way, for packets in several
+    /// chains.
     #[cold]
     pub(super) fn each_chain<'r>(&'r self, reader: &'r Reader, pair: K, mut take: impl FnMut(&'r Chain)) {
         let index = self.index.read(reader);
@@ -477,9 +482,9 @@ impl<K: Key> Cells<K> {
     /// What an entry says.
     #[inline]
     pub(super) fn entry(&self, index: u32) -> &Entry<K> {
-        // SAFETY: an index is only reached through a slot or a version that leads to it, and was written before it was stored
-        // there (release in `link`, acquire in `find`). It is written again only when every worker has passed the epoch in
-        // which it was unlinked.
+        // SAFETY: an index is only reached through a slot or a version that leads to it, and was written before it
+        // was stored there (release in `link`, acquire in `find`). It is written again only when every worker has
+        // passed the epoch in which it was unlinked.
         unsafe { (*self.entries[index as usize].0.get()).assume_init_ref() }
     }
 

@@ -1,7 +1,7 @@
 //! The writer's work on the cells of one family.
 //!
-//! Every cell that a batch touches gets a new version; the one before is retired with the batch's epoch. Where the slots are too few or
-//! a shape is new, a new index is made first, which says the same as the one before.
+//! Every cell that a batch touches gets a new version; the one before is retired with the batch's epoch. Where the
+//! slots are too few or a shape is new, a new index is made first, which says the same as the one before.
 
 use std::collections::hash_map::Entry as MapEntry;
 use std::collections::{HashMap, HashSet, VecDeque};
@@ -294,7 +294,8 @@ impl<K: Key> FamilyWriter<K> {
         }
     }
 
-    /// Takes back versions that nobody has seen, because their epoch is not committed yet; but workers may look at them.
+    /// Takes back versions that nobody has seen, because their epoch is not committed yet; but workers may look at
+    /// them.
     pub(super) fn undo(
         &mut self,
         cells: &Cells<K>,
@@ -333,8 +334,8 @@ impl<K: Key> FamilyWriter<K> {
     /// Makes an entry that nobody can reach free to be written again, and frees its chain.
     pub(super) fn free_entry(&mut self, cells: &Cells<K>, index: u32) {
         if let Some(chain) = cells.chain_of(index) {
-            // SAFETY: it came from `Box::into_raw` for this entry alone, and nobody can reach the entry any more: every worker
-            // has passed the epoch in which it was unlinked, or it never was linked.
+            // SAFETY: it came from `Box::into_raw` for this entry alone, and nobody can reach the entry any more:
+            // every worker has passed the epoch in which it was unlinked, or it never was linked.
             drop(unsafe { Box::from_raw(chain.cast_mut()) });
         }
         self.free.push(index);

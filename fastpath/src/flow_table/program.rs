@@ -52,7 +52,8 @@ pub struct ProgramCounts {
     pub over_budget_packets: u64,
 }
 
-/// What the fast path runs. A private type, so that nothing but an [`Executable`] enters; the tests' model never leaves.
+/// What the fast path runs. A private type, so that nothing but an [`Executable`] enters; the tests' model never
+/// leaves.
 pub(super) enum Body {
     Accepted(Arc<Executable>),
     #[cfg(test)]
@@ -174,8 +175,8 @@ struct WorkerState {
     meter: Meter,
 }
 
-// SAFETY: part `i` is touched by the one reader of worker `i` only (`Installed::run`), and dropped with the whole when every
-// reader has passed; `WorkerState` may move between threads.
+// SAFETY: part `i` is touched by the one reader of worker `i` only (`Installed::run`), and dropped with the whole
+// when every reader has passed; `WorkerState` may move between threads.
 unsafe impl Sync for WorkerPart where WorkerState: Send {}
 
 /// An installed program.
@@ -222,9 +223,9 @@ impl Installed {
     #[inline]
     pub(crate) fn run(&self, reader: &Reader, frame: &[u8], headers: &Headers, now_ns: u64) -> Outcome {
         let Some(part) = self.parts.get(reader.worker()) else { return Outcome::Forward };
-        // SAFETY: there is one `Reader` for each worker of a domain (`Domain::new` makes one place for each, and joining
-        // consumes it), it is neither `Clone` nor `Sync`, and this reference ends before the call does; nothing called
-        // below comes back here. So no other reference to this part exists.
+        // SAFETY: there is one `Reader` for each worker of a domain (`Domain::new` makes one place for each, and
+        // joining consumes it), it is neither `Clone` nor `Sync`, and this reference ends before the call does;
+        // nothing called below comes back here. So no other reference to this part exists.
         let part = unsafe { &mut *part.0.get() };
         if !part.meter.admits(now_ns) {
             return match self.over_budget {

@@ -1,8 +1,8 @@
 //! The one writer of the flow table: installs, withdrawals, batches of both, and the freeing of what they replaced.
 //!
-//! A batch is worked out completely before anything is published (what each touched cell will say, how many entries and
-//! shapes that takes), so that every refusal comes before the first change. The cost of one install of one cell is a hash look-up, one entry
-//! and one epoch.
+//! A batch is worked out completely before anything is published (what each touched cell will say, how many entries
+//! and shapes that takes), so that every refusal comes before the first change. The cost of one install of one cell
+//! is a hash look-up, one entry and one epoch.
 
 use std::collections::{HashMap, HashSet, VecDeque};
 use std::fmt;
