@@ -1,7 +1,7 @@
 //! What the workers count, and the conservation of packets.
 //!
 //! Each worker counts in a [`Tally`] of its own, plain numbers that no other thread reads, and shows a copy once per
-//! turn on a [`Board`] under a sequence lock. So a [`Snapshot`] of one worker is that of the end of one turn, never
+//! turn on a board under a sequence lock. So a [`Snapshot`] of one worker is that of the end of one turn, never
 //! of the middle, and since no packet passes from worker to worker, the equation
 //!
 //! > received + from TAP + own ICMP + expanded = sent + every named drop + to TAP + consumed + held + queued

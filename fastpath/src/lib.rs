@@ -1,6 +1,6 @@
 //! The fast path: ports, workers, flow table, forwarding, publication and counters.
 //!
-//! One worker polls its receive queue of every port and runs each packet to completion ([`worker`], to be read top to
+//! One worker polls its receive queue of every port and runs each packet to completion (`worker.rs`, to be read top to
 //! bottom). What workers read (the [`flow_table`] and the [`fib`]) is published by the control core as snapshots that
 //! never change, and freed only when every worker has passed ([`publication`]). [`router`] starts it all.
 
