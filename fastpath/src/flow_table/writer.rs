@@ -212,6 +212,7 @@ pub struct TableWriter {
     next_slot: u32,
     entries: VecDeque<RetiredEntry>,
     leaving: VecDeque<(Epoch, Arc<Installed>)>,
+    leaving_ids: HashSet<InstallId>,
     /// Programs that are gone and that nobody has asked for yet.
     finished: Vec<Finished>,
 }
@@ -249,6 +250,7 @@ impl TableWriter {
             next_slot: 0,
             entries: VecDeque::new(),
             leaving: VecDeque::new(),
+            leaving_ids: HashSet::new(),
             finished: Vec::new(),
         };
         Ok((writer, table))
@@ -301,7 +303,7 @@ impl TableWriter {
                 Change::Install { id, body, packet_rate, over_budget } => {
                     let is_known = self.programs.contains_key(&id)
                         || fresh.contains_key(&id)
-                        || self.leaving.iter().any(|(_, program)| program.id == id);
+                        || self.leaving_ids.contains(&id);
                     if is_known {
                         return Err(InstallError::DuplicateProgram(id));
                     }
@@ -366,6 +368,7 @@ impl TableWriter {
         for id in leaving {
             if let Some(program) = self.programs.remove(&id) {
                 self.leaving.push_back((epoch, program));
+                self.leaving_ids.insert(id);
             }
         }
         Ok(())
@@ -429,6 +432,7 @@ impl TableWriter {
             self.finished.push(Finished { id: program.id, counts: self.table.counters.sum(program.slot) });
             self.table.counters.clear(program.slot);
             self.free_slots.push(program.slot);
+            self.leaving_ids.remove(&program.id);
         }
     }
 
