@@ -301,9 +301,8 @@ impl TableWriter {
         for change in batch.changes {
             match change {
                 Change::Install { id, body, packet_rate, over_budget } => {
-                    let is_known = self.programs.contains_key(&id)
-                        || fresh.contains_key(&id)
-                        || self.leaving_ids.contains(&id);
+                    let is_known =
+                        self.programs.contains_key(&id) || fresh.contains_key(&id) || self.leaving_ids.contains(&id);
                     if is_known {
                         return Err(InstallError::DuplicateProgram(id));
                     }
