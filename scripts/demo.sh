@@ -253,11 +253,21 @@ LIFETIME = 1 hr
 FromLawful = GROUP_BY_SOURCE(AllPackets,203.0.113.2);
 DISCARD(FromLawful);
 VNP
-typed attacker "vinet upload foul.vnp --router 198.51.100.1:7400      # discards what anybody gets from $lawful"
+must "the foul program does not compile" "$vinet" compile "$work/foul.vnp" --as "$attacker" -o "$work/foul.vnb"
+# The attacker's own vinet finds no proof, of course; so the attacker takes the proof of a lawful program and sends that along.
+"$vinet" firewall --block 203.0.113.2 --lifetime 1h --as "$attacker" --emit >"$work/fair.vnp"
+must "the lawful program does not compile" "$vinet" compile "$work/fair.vnp" --as "$attacker" -o "$work/fair.vnb"
+must "the lawful program has no proof" "$vinet" prove "$work/fair.vnb" --policy "$configs/policy/end-user.toml" --as "$attacker" -o "$work/stolen.proof"
+typed attacker "vinet upload foul.vnb stolen.proof --router 198.51.100.1:7400      # discards what anybody gets from $lawful"
+rejections() { "$vinetd" ctl --socket "$work/demo.sock" counters | json rejected; }
+rejected_before=$(rejections)
 # Exit status 1 is the lawful no; anything else would be a failure of another kind.
-foul() { at attacker "$vinet" upload "$work/foul.vnp" --router 198.51.100.1:7400 "${as_attacker[@]}" >"$work/foul" 2>&1; [ $? = 1 ]; }
-claim "the router does not take it" foul
-sed 's/^/        /' "$work/foul"
+foul() {
+  at attacker "$vinet" upload "$work/foul.vnb" "$work/stolen.proof" --router 198.51.100.1:7400 "${as_attacker[@]}" >"$work/foul" 2>&1
+  [ $? = 1 ] && [ "$(rejections)" = $((rejected_before + 1)) ]
+}
+claim "the router checks the proof against the very bytes, and refuses" foul
+sed "s|$work/||g; s/^/        /" "$work/foul"
 
 say "The lifetime of ${lifetime_s} s ends by itself"
 head_line
