@@ -5,7 +5,7 @@
 //! rest is almost so. A seed is printed; `VINET_SEED` sets it.
 
 mod common;
-use common::{and, contains, end_user, me, not, or, policy, this_ip};
+use common::{Random, and, contains, end_user, me, not, or, policy, this_ip};
 use std::sync::Arc;
 use vinet_prover::prove;
 use vinet_trusted::addr::{Addr, Prefix, PrefixSet};
@@ -16,24 +16,6 @@ use vinet_trusted::program::{AddrExpr, Cond, Field, Instr, Program, Slot, Type};
 
 const PROGRAMS: usize = 30_000;
 const WINDOWS: usize = 12;
-
-/// Marsaglia's xorshift64*: enough for choosing.
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        ((self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize) % bound
-    }
-    fn one_in(&mut self, n: usize) -> bool {
-        self.below(n) == 0
-    }
-    fn of<T: Clone>(&mut self, items: &[T]) -> T {
-        items[self.below(items.len())].clone()
-    }
-}
 
 fn addresses() -> Vec<Addr> {
     vec![common::ME, common::OTHER, Addr::V4(0xc000_0202), Addr::V6(1)]

@@ -4,6 +4,8 @@
 //! hold under every valuation of a small structure that satisfies the facts. A rule that lets one false conclusion
 //! through is found here, whether or not a program could make use of it.
 
+mod common;
+use common::Random;
 use vinet_trusted::addr::{Addr, Prefix, PrefixSet};
 use vinet_trusted::logic::{Facts, Kernel, Prop, PropId, Props, Term, Theorem, Version};
 use vinet_trusted::program::Field;
@@ -15,17 +17,6 @@ const ANSWERS: u32 = 1;
 const STRUCTURES: usize = 300;
 const GIVEN: usize = 10;
 const STEPS: usize = 400;
-
-struct Random(u64);
-
-impl Random {
-    fn below(&mut self, bound: usize) -> usize {
-        self.0 ^= self.0 >> 12;
-        self.0 ^= self.0 << 25;
-        self.0 ^= self.0 >> 27;
-        ((self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize) % bound
-    }
-}
 
 /// One way the world may be: the packet's addresses, the group's address, the sets it is in, and the answers.
 struct World {

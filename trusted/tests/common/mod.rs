@@ -9,6 +9,24 @@ use vinet_trusted::program::{AddrExpr, Cond, Field, Instr, Program, Slot};
 pub const ME: Addr = Addr::V4(0xc000_0201); // 192.0.2.1
 pub const OTHER: Addr = Addr::V4(0xcb00_7107); // 203.0.113.7
 
+/// Marsaglia's xorshift64*: enough for choosing.
+pub struct Random(pub u64);
+
+impl Random {
+    pub fn below(&mut self, bound: usize) -> usize {
+        self.0 ^= self.0 >> 12;
+        self.0 ^= self.0 << 25;
+        self.0 ^= self.0 >> 27;
+        ((self.0.wrapping_mul(0x2545_f491_4f6c_dd1d) >> 33) as usize) % bound
+    }
+    pub fn one_in(&mut self, n: usize) -> bool {
+        self.below(n) == 0
+    }
+    pub fn of<T: Clone>(&mut self, items: &[T]) -> T {
+        items[self.below(items.len())].clone()
+    }
+}
+
 pub fn costs() -> Costs {
     Costs {
         program: 30,
