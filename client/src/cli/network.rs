@@ -163,6 +163,11 @@ impl Session {
         let identity = Arc::new(load_identity(reach)?);
         let principal = principal(&identity)?;
         let authority = authority_file(reach).ok_or_else(|| no_home("--authority"))?;
+        if !authority.exists() {
+            let remedy = "it is the authority.pub that `vinet ca init` makes; name it with --authority FILE or in $VINET_AUTHORITY";
+            let what = format!("{}: the authority's public key is not here; {remedy}", authority.display());
+            return Err(Failure::Unusable(what));
+        }
         let authority = Arc::new(Authority::load(&authority)?);
         steps.tell(&format_args!("connecting to {router} as {principal}"));
         let limit = Duration::from_secs(reach.timeout.into());
@@ -327,6 +332,10 @@ fn principal(identity: &Identity) -> Result<Principal, Failure> {
 
 fn load_identity(reach: &Reach) -> Result<Identity, Failure> {
     let path = identity_file(reach).ok_or_else(|| no_home("--identity"))?;
+    if !path.exists() {
+        let remedy = "make one with `vinet ca issue`, and name it with --identity FILE or in $VINET_IDENTITY";
+        return Err(Failure::Unusable(format!("{}: there is no identity here; {remedy}", path.display())));
+    }
     Ok(Identity::load(&path)?)
 }
 
