@@ -1,7 +1,7 @@
 # The project's commands. `make help` lists them; the two that matter are `make demo` and `make test`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit build bench setup clean
+.PHONY: help demo test unit build bench verify setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' Makefile
@@ -27,6 +27,11 @@ bench: ## set up, build, and run the benchmark of the fast path beside testpmd a
 	@scripts/setup.sh bench
 	@scripts/build.sh
 	@target/release/vinet-perf fastpath
+
+verify: ## set up, build, and measure what proofs cost and what they buy, each figure against its bar
+	@scripts/setup.sh build
+	@scripts/build.sh
+	@target/release/vinet-perf verify
 
 setup: ## install what is missing, reserve hugepages, fetch the crates
 	@scripts/setup.sh run

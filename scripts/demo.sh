@@ -258,12 +258,12 @@ must "the foul program does not compile" "$vinet" compile "$work/foul.vnp" --as 
 "$vinet" firewall --block 203.0.113.2 --lifetime 1h --as "$attacker" --emit >"$work/fair.vnp"
 must "the lawful program does not compile" "$vinet" compile "$work/fair.vnp" --as "$attacker" -o "$work/fair.vnb"
 must "the lawful program has no proof" "$vinet" prove "$work/fair.vnb" --policy "$configs/policy/end-user.toml" --as "$attacker" -o "$work/stolen.proof"
-typed attacker "vinet upload foul.vnb stolen.proof --router 198.51.100.1:7400      # discards what anybody gets from $lawful"
+typed attacker "vinet upload foul.vnb stolen.proof --unchecked --router 198.51.100.1:7400      # discards what anybody gets from $lawful"
 rejections() { "$vinetd" ctl --socket "$work/demo.sock" counters | json rejected; }
 rejected_before=$(rejections)
 # Exit status 1 is the lawful no; anything else would be a failure of another kind.
 foul() {
-  at attacker "$vinet" upload "$work/foul.vnb" "$work/stolen.proof" --router 198.51.100.1:7400 "${as_attacker[@]}" >"$work/foul" 2>&1
+  at attacker "$vinet" upload "$work/foul.vnb" "$work/stolen.proof" --unchecked --router 198.51.100.1:7400 "${as_attacker[@]}" >"$work/foul" 2>&1
   [ $? = 1 ] && [ "$(rejections)" = $((rejected_before + 1)) ]
 }
 claim "the router checks the proof against the very bytes, and refuses" foul

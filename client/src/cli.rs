@@ -5,8 +5,12 @@
 
 mod answer;
 mod authority;
+mod layout;
+mod lemma;
 mod local;
 mod network;
+mod proof;
+mod script;
 
 use answer::{Failure, Outcome};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -31,8 +35,14 @@ enum Command {
     Compile(Compile),
     /// Print a program as a listing that compiles to the same bytes
     Disasm(Disasm),
+    /// Bring source texts into their one layout
+    Fmt(Fmt),
+    /// Print what has to be shown of a program
+    Obligations(Obligations),
     /// Prove that a program keeps to a policy
     Prove(Prove),
+    /// Print a proof in readable steps, tied to the lines of the source
+    Explain(Explain),
     /// Check a program with its proof, as a router does
     Check(Check),
     /// Run a program over the packets of a capture
@@ -41,8 +51,15 @@ enum Command {
     Firewall(Firewall),
     /// Drop what contains words at a router: write, compile, prove and upload a spam filter
     Spam(Spam),
+    /// Receive one copy of what a sender sends to many: write, compile, prove and upload a de-duplicator
+    Multicast(Multicast),
     /// Upload a program to a router
     Upload(Upload),
+    /// The lemmas that proofs cite: list them, and add one's own at a router
+    Lemma {
+        #[command(subcommand)]
+        command: Lemma,
+    },
     /// List one's own programs at a router
     List(Router),
     /// Show one program at a router, with its counters
@@ -112,6 +129,59 @@ struct Disasm {
 }
 
 #[derive(Args)]
+struct Fmt {
+    /// Change nothing; exit with 1 and name the files that would be changed
+    #[arg(long)]
+    check: bool,
+    /// The source texts
+    #[arg(required = true, value_name = "FILE")]
+    files: Vec<PathBuf>,
+}
+
+/// Lemmas of the user's own.
+#[derive(Args)]
+struct LemmaFiles {
+    /// A file of lemmas that proofs may cite behind the shipped ones; may be given more than once, and the order counts
+    #[arg(long = "lemmas", value_name = "FILE.vpf")]
+    files: Vec<PathBuf>,
+}
+
+#[derive(Args)]
+struct Obligations {
+    /// The program
+    program: PathBuf,
+    /// The policy to prove it for
+    #[arg(long, value_name = "POLICY.toml")]
+    policy: PathBuf,
+    #[command(flatten)]
+    owner: As,
+    /// A text whose notes of loops and branches count; else those that the prover finds
+    #[arg(long, value_name = "FILE.vpf")]
+    script: Option<PathBuf>,
+    #[command(flatten)]
+    lemmas: LemmaFiles,
+    #[command(flatten)]
+    json: Json,
+}
+
+#[derive(Args)]
+struct Explain {
+    /// The program; or the proof alone, where the program lies beside it: P.vnb beside P.proof
+    #[arg(value_name = "P.vnb|P.proof")]
+    file: PathBuf,
+    /// The proof
+    #[arg(value_name = "P.proof")]
+    proof: Option<PathBuf>,
+    /// The policy that it is for
+    #[arg(long, value_name = "POLICY.toml")]
+    policy: PathBuf,
+    #[command(flatten)]
+    owner: As,
+    #[command(flatten)]
+    lemmas: LemmaFiles,
+}
+
+#[derive(Args)]
 struct Prove {
     /// The program
     program: PathBuf,
@@ -120,6 +190,15 @@ struct Prove {
     policy: PathBuf,
     #[command(flatten)]
     owner: As,
+    /// A text with proofs of chosen obligations, and with what is said of loops and branches; the prover does the rest.
+    /// Where the text has lemmas, the proof is checked with --lemmas and the same file
+    #[arg(long, value_name = "FILE.vpf")]
+    script: Option<PathBuf>,
+    #[command(flatten)]
+    lemmas: LemmaFiles,
+    /// Search for a proof, or take the certificate of the analysis that a router makes
+    #[arg(long, value_enum, default_value = "proof")]
+    mode: Mode,
     /// Where the proof goes
     #[arg(short, long, value_name = "P.proof")]
     output: PathBuf,
@@ -160,6 +239,8 @@ struct Check {
     #[arg(long, value_enum, default_value = "proof")]
     mode: Mode,
     #[command(flatten)]
+    lemmas: LemmaFiles,
+    #[command(flatten)]
     json: Json,
 }
 
@@ -180,7 +261,7 @@ struct Replay {
     /// Run the reference interpreter: slow, obvious, and without need of a proof
     #[arg(long, conflicts_with = "policy")]
     reference: bool,
-    /// The size of a burst; it changes no outcome of a program that has no window
+    /// The most packets of a window, for a program that has one; it changes nothing for others
     #[arg(long, value_name = "N", default_value = "32", value_parser = clap::value_parser!(u32).range(1..=65536))]
     window: u32,
     /// The policy to prove the program for, instead of one without ceilings
@@ -267,6 +348,15 @@ struct Spam {
     template: Template,
 }
 
+#[derive(Args)]
+struct Multicast {
+    /// The sender whose packets to many are received once: one address
+    #[arg(long = "from", value_name = "ADDR")]
+    sender: std::net::IpAddr,
+    #[command(flatten)]
+    template: Template,
+}
+
 /// The bytes of a word; a type of its own, so that clap does not take it for a list of values.
 #[derive(Clone)]
 struct Word(Vec<u8>);
@@ -282,11 +372,16 @@ struct Upload {
     /// Its proof; without it, the program is proven here
     #[arg(conflicts_with = "mode")]
     proof: Option<PathBuf>,
+    /// Send the proof as it is: only the router checks it
+    #[arg(long, requires = "proof")]
+    unchecked: bool,
     #[command(flatten)]
     settings: Settings,
     /// Who makes the proof
     #[arg(long, value_enum)]
     mode: Option<Mode>,
+    #[command(flatten)]
+    lemmas: LemmaFiles,
     /// Do everything but the upload, and tell what it would cost
     #[arg(long)]
     dry_run: bool,
@@ -331,6 +426,28 @@ struct Policy {
     /// Write it to a file, for `vinet prove` and `vinet check`
     #[arg(short, long, alias = "out", value_name = "POLICY.toml")]
     output: Option<PathBuf>,
+    #[command(flatten)]
+    router: Router,
+}
+
+#[derive(Subcommand)]
+enum Lemma {
+    /// Send the lemmas of texts with their proofs to a router, which checks each; later proofs of yours cite them there
+    Add(LemmaAdd),
+    /// List the shipped lemmas: number, name, id, and what each says
+    List {
+        #[command(flatten)]
+        lemmas: LemmaFiles,
+        #[command(flatten)]
+        json: Json,
+    },
+}
+
+#[derive(Args)]
+struct LemmaAdd {
+    /// The texts; the order counts
+    #[arg(required = true, value_name = "FILE.vpf")]
+    files: Vec<PathBuf>,
     #[command(flatten)]
     router: Router,
 }
@@ -392,11 +509,17 @@ fn dispatch(command: Command) -> (bool, Outcome) {
     match command {
         Command::Compile(args) => (args.json.json, local::compile(&args)),
         Command::Disasm(args) => (false, local::disasm(&args)),
-        Command::Prove(args) => (args.json.json, local::prove(&args)),
+        Command::Fmt(args) => (false, layout::fmt(&args)),
+        Command::Obligations(args) => (args.json.json, proof::obligations(&args)),
+        Command::Prove(args) => (args.json.json, proof::prove(&args)),
+        Command::Explain(args) => (false, proof::explain(&args)),
         Command::Check(args) => (args.json.json, local::check(&args)),
         Command::Replay(args) => (args.json.json, local::replay(&args)),
         Command::Firewall(args) => (args.template.json.json, network::firewall(args)),
         Command::Spam(args) => (args.template.json.json, network::spam(args)),
+        Command::Multicast(args) => (args.template.json.json, network::multicast(args)),
+        Command::Lemma { command: Lemma::Add(args) } => (args.router.json.json, network::lemma_add(&args)),
+        Command::Lemma { command: Lemma::List { lemmas, json } } => (json.json, lemma::list(&lemmas, json.json)),
         Command::Upload(args) => (args.router.json.json, network::upload(&args)),
         Command::List(args) => (args.json.json, network::list(&args)),
         Command::Show(args) => (args.router.json.json, network::show(&args)),

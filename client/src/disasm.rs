@@ -1,11 +1,11 @@
 //! The readable listing of a program: the language itself, with the number of each instruction in a comment.
 //!
-//! The listing compiles to the same bytes again, unless a foreach runs inside another one over the same groups, or its
-//! groups are assigned anew inside of it: bytecode may say that, the language does not.
+//! The listing compiles to the same bytes again.
 
-use crate::lang::{lifetime, quoted, source_map::hex};
+use crate::lang::{is_flag, lifetime, number_name, quoted, source_map::hex};
 use std::fmt::Write;
-use vinet_trusted::program::{ALL_PACKETS, AddrExpr, Cond, Field, Instr, Program, Slot, Type};
+use vinet_trusted::packet::{Field, Number, Ranges, Test};
+use vinet_trusted::program::{ALL_PACKETS, AddrExpr, AddrTerm, Cond, Expr, Instr, Program, Slot, Type};
 
 /// The column at which the numbers of the instructions stand.
 const NUMBER_COLUMN: usize = 72;
@@ -18,8 +18,23 @@ pub fn listing(program: &Program) -> String {
     let _ = writeln!(lister.out, "# program {}", hex(&program.id()));
     let _ = writeln!(lister.out, "# {bytes} bytes, {} slots, {} words", program.slots().len(), program.words().len());
     let _ = writeln!(lister.out, "LIFETIME = {};", lifetime::written(program.lifetime_s()));
+    // Always said: what a program gets that says nothing depends on what is in it.
+    let _ = match program.window() {
+        0 => writeln!(lister.out, "WINDOW = policy;"),
+        1 => writeln!(lister.out, "WINDOW = 1 packet;"),
+        packets => writeln!(lister.out, "WINDOW = {packets} packets;"),
+    };
     lister.block(program.body(), 0);
     lister.out
+}
+
+/// A foreach around the place at hand.
+struct Running {
+    packets: Slot,
+    key: Slot,
+    groups: Slot,
+    /// The number in the name of its index.
+    index: Slot,
 }
 
 struct Lister<'a> {
@@ -27,8 +42,7 @@ struct Lister<'a> {
     out: String,
     /// The number of the next instruction.
     next: usize,
-    /// What each foreach around the place at hand binds: packets, key, groups.
-    running: Vec<(Slot, Slot, Slot)>,
+    running: Vec<Running>,
 }
 
 impl Lister<'_> {
@@ -44,15 +58,23 @@ impl Lister<'_> {
 
     /// The name of a slot; a result of a grouping is named by its groups.
     fn name(&self, slot: Slot) -> String {
-        for &(packets, key, groups) in &self.running {
+        for &Running { packets, key, groups, index } in &self.running {
             if slot == packets {
-                return format!("Packets{groups}(i{groups})");
+                return format!("Packets{groups}(i{index})");
             }
             if slot == key {
-                return format!("{}{groups}(i{groups})", self.key_name(groups));
+                return format!("{}{groups}(i{index})", self.key_name(groups));
             }
         }
-        if slot == ALL_PACKETS { "AllPackets".to_string() } else { format!("Set{slot}") }
+        let kind = match self.program.slots().get(usize::from(slot)) {
+            _ if slot == ALL_PACKETS => return "AllPackets".to_string(),
+            Some(Type::Int) => "Int",
+            Some(Type::Addr) => "Addr",
+            Some(Type::Dests) => "Destinations",
+            Some(Type::Contents) => "Content",
+            _ => "Set",
+        };
+        format!("{kind}{slot}")
     }
     fn key_name(&self, groups: Slot) -> &'static str {
         match self.program.slots().get(usize::from(groups)) {
@@ -74,15 +96,45 @@ impl Lister<'_> {
 
     fn instr(&mut self, instr: &Instr, indent: usize) {
         match instr {
-            Instr::Select { out, arg, field, addrs } => {
-                let text =
-                    format!("{} = {}({}, {});", self.name(*out), routine(*field), self.name(*arg), addr_set(addrs));
+            Instr::Select { out, arg, test } => {
+                let (out, arg) = (self.name(*out), self.name(*arg));
+                let text = match test {
+                    Test::In { field, addrs } => format!("{out} = {}({arg}, {});", routine(*field), addr_set(addrs)),
+                    Test::Is { field, slot } => format!("{out} = {}({arg}, {});", routine(*field), self.name(*slot)),
+                    _ => format!("{out} = SELECT({arg}, {});", self.test(test, true)),
+                };
                 self.numbered(indent, &text);
             }
             Instr::Partition { out, arg, field } => {
                 let key = self.key_name(*out);
                 let text =
                     format!("{key}{out}(i{out}), Packets{out}(i{out}) = {}({});", routine(*field), self.name(*arg));
+                self.numbered(indent, &text);
+            }
+            Instr::Content { dests, contents, arg } => {
+                let [dests, contents, arg] = [dests, contents, arg].map(|slot| self.name(*slot));
+                self.numbered(indent, &format!("{dests}, {contents} = GROUP_BY_CONTENT({arg});"));
+            }
+            Instr::Union { out, a, b } => self.joined(indent, "UNION", [*out, *a, *b]),
+            Instr::Minus { out, a, b } => self.joined(indent, "MINUS", [*out, *a, *b]),
+            Instr::Count { out, arg, word } => {
+                let text = format!("{} = COUNT_STRING({}, {});", self.name(*out), self.name(*arg), self.word(*word));
+                self.numbered(indent, &text);
+            }
+            Instr::Size { out, arg } => {
+                let text = format!("{} = SIZE({});", self.name(*out), self.name(*arg));
+                self.numbered(indent, &text);
+            }
+            Instr::Let { out, expr } => {
+                let text = format!("{} = {};", self.name(*out), self.expr(expr, true));
+                self.numbered(indent, &text);
+            }
+            Instr::Offset { out, base, by } => {
+                let text = format!("{} = OFFSET({}, {});", self.name(*out), self.address(base), self.expr(by, true));
+                self.numbered(indent, &text);
+            }
+            Instr::Generate { src, dst, data } => {
+                let text = format!("GENERATE({}, {}, {});", self.address(src), self.address(dst), self.name(*data));
                 self.numbered(indent, &text);
             }
             Instr::Discard { arg } => {
@@ -99,30 +151,121 @@ impl Lister<'_> {
                 }
             }
             Instr::Foreach { groups, packets, key, body } => {
-                self.numbered(indent, &format!("foreach i{groups} do begin"));
-                self.running.push((*packets, *key, *groups));
+                // Where the groups are run through already, or made anew inside, the results need another index.
+                let around = self.running.iter().any(|running| running.groups == *groups);
+                let index = if around || assigns(body, *groups) { *packets } else { *groups };
+                let alias = if index == *groups { String::new() } else { format!(" as i{index}") };
+                self.numbered(indent, &format!("foreach i{groups}{alias} do begin"));
+                self.running.push(Running { packets: *packets, key: *key, groups: *groups, index });
                 self.nested(body, indent);
                 self.running.pop();
             }
+            Instr::While { cond, max, body } => {
+                self.numbered(indent, &format!("while {} max {max} do begin", self.cond(cond, true)));
+                self.nested(body, indent);
+            }
+        }
+    }
+
+    fn joined(&mut self, indent: usize, routine: &str, slots: [Slot; 3]) {
+        let [out, a, b] = slots.map(|slot| self.name(slot));
+        self.numbered(indent, &format!("{out} = {routine}({a}, {b});"));
+    }
+
+    fn word(&self, word: u8) -> String {
+        match self.program.words().get(usize::from(word)) {
+            Some(word) if word.fold => format!("FOLD({})", quoted(&word.bytes)),
+            word => quoted(word.map_or(&[][..], |word| &word.bytes)),
+        }
+    }
+
+    fn address(&self, term: &AddrTerm) -> String {
+        match term {
+            AddrTerm::ThisIp => "THIS_IP".to_string(),
+            AddrTerm::ThisSubnet => "THIS_SUBNET_IP".to_string(),
+            AddrTerm::Const { addr } => addr.to_string(),
+            AddrTerm::Slot { slot } => self.name(*slot),
+        }
+    }
+
+    /// An integer; inside of another one, sums and products stand in parentheses.
+    fn expr(&self, expr: &Expr, outermost: bool) -> String {
+        let joined = |a: &Expr, sign: &str, b: &Expr| {
+            parted(format!("{} {sign} {}", self.expr(a, false), self.expr(b, false)), outermost)
+        };
+        match expr {
+            Expr::Const { value } => value.to_string(),
+            Expr::Slot { slot } => self.name(*slot),
+            Expr::Add { a, b } => joined(a, "+", b),
+            Expr::Sub { a, b } => joined(a, "-", b),
+            Expr::Mul { a, b } => joined(a, "*", b),
         }
     }
 
     /// A condition; inside of another one, `and` and `or` stand in parentheses.
     fn cond(&self, cond: &Cond, outermost: bool) -> String {
         let joined = |a: &Cond, word: &str, b: &Cond| {
-            let text = format!("{} {word} {}", self.cond(a, false), self.cond(b, false));
-            if outermost { text } else { format!("({text})") }
+            parted(format!("{} {word} {}", self.cond(a, false), self.cond(b, false)), outermost)
         };
         match cond {
-            Cond::Contains { arg, word } => {
-                let word = self.program.words().get(usize::from(*word)).map_or(&[][..], Vec::as_slice);
-                format!("CONTAINS_STRING({}, {})", self.name(*arg), quoted(word))
-            }
-            Cond::KeyIn { key, addrs } => format!("{} in {}", self.name(*key), addr_set(addrs)),
-            Cond::Not(inner) => format!("not {}", self.cond(inner, false)),
-            Cond::And(a, b) => joined(a, "and", b),
-            Cond::Or(a, b) => joined(a, "or", b),
+            Cond::Contains { arg, word } => format!("CONTAINS_STRING({}, {})", self.name(*arg), self.word(*word)),
+            Cond::Empty { arg } => format!("EMPTY({})", self.name(*arg)),
+            Cond::AddrIn { addr, addrs } => format!("{} in {}", self.name(*addr), addr_set(addrs)),
+            Cond::AddrIs { addr, is } => format!("{} is {}", self.name(*addr), self.address(is)),
+            Cond::AtMost { a, b } => format!("{} <= {}", self.expr(a, true), self.expr(b, true)),
+            Cond::Equal { a, b } => format!("{} = {}", self.expr(a, true), self.expr(b, true)),
+            Cond::Not { cond } => format!("not {}", self.cond(cond, false)),
+            Cond::And { a, b } => joined(a, "and", b),
+            Cond::Or { a, b } => joined(a, "or", b),
         }
+    }
+
+    /// What a SELECT asks; inside of another test, `and` and `or` stand in parentheses.
+    fn test(&self, test: &Test, outermost: bool) -> String {
+        let joined = |a: &Test, word: &str, b: &Test| {
+            parted(format!("{} {word} {}", self.test(a, false), self.test(b, false)), outermost)
+        };
+        match test {
+            Test::True => "true".to_string(),
+            Test::False => "false".to_string(),
+            Test::Owns { field } => format!("owns({})", field_name(*field)),
+            Test::In { field, addrs } => format!("{} in {}", field_name(*field), addr_set(addrs)),
+            Test::Is { field, slot } => format!("{} = {}", field_name(*field), self.name(*slot)),
+            Test::Number { number, ranges } => number_test(*number, ranges),
+            Test::Not { a } => format!("not {}", self.test(a, false)),
+            Test::And { a, b } => joined(a, "and", b),
+            Test::Or { a, b } => joined(a, "or", b),
+        }
+    }
+}
+
+fn parted(text: String, outermost: bool) -> String {
+    if outermost { text } else { format!("({text})") }
+}
+
+/// Whether the block, or one inside it, assigns the slot.
+fn assigns(block: &[Instr], slot: Slot) -> bool {
+    block
+        .iter()
+        .any(|instr| instr.targets().any(|target| target == slot) || instr.blocks().any(|inner| assigns(inner, slot)))
+}
+
+const fn field_name(field: Field) -> &'static str {
+    match field {
+        Field::Src => "src",
+        Field::Dst => "dst",
+    }
+}
+
+fn number_test(number: Number, ranges: &Ranges) -> String {
+    let name = number_name(number);
+    let range = |&(first, last): &(u32, u32)| {
+        if first == last { first.to_string() } else { format!("{first}..{last}") }
+    };
+    match ranges.ranges() {
+        [(1, 1)] if is_flag(number) => name.to_string(),
+        [(first, last)] if first == last => format!("{name} = {first}"),
+        ranges => format!("{name} in {{{}}}", ranges.iter().map(range).collect::<Vec<_>>().join(", ")),
     }
 }
 

@@ -6,8 +6,10 @@
 
 mod ast;
 pub mod error;
+mod format;
 pub mod lifetime;
 mod lower;
+mod measure;
 mod names;
 mod parameter;
 mod parse;
@@ -15,23 +17,28 @@ pub mod source_map;
 mod token;
 
 pub use error::{Cause, Diagnostic, Errors};
+pub use format::format;
 pub use parameter::{setting, word};
+pub(crate) use parse::{is_flag, number_name};
 pub use source_map::{Place, SourceMap};
 pub use token::quoted;
 
 use error::{ERRORS_MAX, Located, SOURCE_BYTES_MAX};
 use parameter::Parameters;
 use std::sync::Arc;
+use vinet_prover::hint::Hint;
 use vinet_trusted::addr::{Prefix, Principal};
 use vinet_trusted::program::Program;
 
-/// A program and where each of its instructions came from.
+/// A program, where each of its instructions came from, and what its text says of its loops.
 #[derive(Clone, Debug)]
 pub struct Compiled {
     /// The program.
     pub program: Program,
     /// The places of its instructions.
     pub map: SourceMap,
+    /// What the text says of its loops, for the prover. The map has them too.
+    pub hints: Vec<Hint>,
 }
 
 /// Compiles the text of `file` for `owner`, with a value for each parameter.
@@ -46,10 +53,11 @@ pub fn compile(file: &str, text: &str, settings: &[(String, String)], owner: &Pr
     }
     let mut parameters = Parameters::new(settings).map_err(|error| Errors(vec![*error]))?;
     let source = parse::source(text).map_err(|error| Errors(vec![here(error)]))?;
-    let lowered = lower::lower(&source, &mut parameters, owner);
-    let names = names::Names::of(&source.body, &mut Vec::new());
+    let mut errors = Vec::new();
+    let names = names::Names::of(&source.body, &|name| parameters.is_integer(name), &mut errors);
+    let lowered = lower::lower(&source, &names, errors, &mut parameters, owner);
     let settings = parameters.errors(|name| names.defines(name));
-    let (program, places) = match lowered {
+    let lowered = match lowered {
         Ok(lowered) if settings.is_empty() => lowered,
         Ok(_) => return Err(Errors(settings)),
         Err(mut errors) => {
@@ -59,8 +67,9 @@ pub fn compile(file: &str, text: &str, settings: &[(String, String)], owner: &Pr
             return Err(Errors(all.collect()));
         }
     };
-    let map = SourceMap::new(file, text, &program, &places);
-    Ok(Compiled { program, map })
+    let lower::Lowered { program, places, hints } = lowered;
+    let map = SourceMap::new(file, text, &program, &places, &hints);
+    Ok(Compiled { program, map, hints })
 }
 
 /// The address or prefix that `text` writes, as a program would.

@@ -2,7 +2,7 @@
 
 use crate::lang::{lifetime, quoted};
 use std::fmt::Write;
-use vinet_trusted::addr::{Prefix, PrefixSet, Principal};
+use vinet_trusted::addr::{Addr, Prefix, PrefixSet, Principal};
 
 /// A firewall for all that `owner` owns, against the senders in `blocked`.
 #[must_use]
@@ -29,6 +29,21 @@ pub fn spam(words: &[Vec<u8>], lifetime_s: u32, owner: &Principal) -> String {
         let _ = writeln!(text, "  {joint} CONTAINS_STRING(Packets(i), {}){then}", quoted(word));
     }
     text.push_str("    DISCARD(Packets(i));\n");
+    text
+}
+
+/// Multicast de-duplication for all that `owner` owns: of what `sender` sends to many, one copy goes to the owner's own
+/// address, with the list of those it is for. The owner has to have an address of its own.
+#[must_use]
+pub fn multicast(sender: Addr, lifetime_s: u32, owner: &Principal) -> String {
+    let mut text = String::from("# Multicast de-duplication: one copy of what this sender sends to many.\n");
+    head(&mut text, lifetime_s, owner);
+    let _ = writeln!(text, "Broadcast = GROUP_BY_SOURCE(MyPackets, {sender});");
+    text.push_str("Destinations, Content = GROUP_BY_CONTENT(Broadcast);\n");
+    for data in ["Destinations", "Content"] {
+        let _ = writeln!(text, "GENERATE({sender}, THIS_IP, {data});");
+    }
+    text.push_str("DISCARD(Broadcast);\n");
     text
 }
 

@@ -106,15 +106,18 @@ fn a_no_names_the_line_and_the_obligation() {
     folder.yes("compile bad.vnp --as 192.0.2.2 -o bad.vnb");
     folder.no(
         &format!("prove bad.vnb --policy {policy} --as 192.0.2.2 -o bad.proof"),
-        "bad.vnp:3:3: not-proven: packets are grouped here",
+        "bad.vnp:3:3: not-proven: no proof was found that the policy allows every packet of slot 1 to be grouped\n",
     );
     assert!(!folder.path("bad.proof").exists());
-    for (words, mode) in [("bad.vnb no.proof", "proof"), ("bad.vnb --mode static", "static")] {
-        folder.write("no.proof", "");
-        let no =
-            folder.no(&format!("check {words} --policy {policy} --as 192.0.2.2 --json"), "bad.vnp:3:3: not-proven: ");
+    folder.write("no.proof", [0, 0xff]);
+    let by_proof = ("bad.vnb no.proof", "proof", "not-proven");
+    for (words, mode, code) in [by_proof, ("bad.vnb --mode static", "static", "not-analysed")] {
+        let check = format!("check {words} --policy {policy} --as 192.0.2.2 --json");
+        let no = folder.no(&check, &format!("bad.vnp:3:3: {code}: "));
         assert_eq!((&no["verdict"], &no["mode"]), (&Value::from("reject"), &Value::from(mode)));
-        assert_eq!((&no["reason"]["code"], &no["reason"]["instr"]), (&Value::from("not-proven"), &Value::from(0)));
+        assert_eq!((&no["reason"]["code"], &no["reason"]["instr"]), (&Value::from(code), &Value::from(0)));
+        assert_eq!(no["reason"]["goal"], "dst(p) in {192.0.2.2}");
+        assert!(no["reason"]["counterexample"]["packets"].is_array(), "{no}");
         assert_eq!((&no["reason"]["line"], &no["reason"]["column"]), (&Value::from(3), &Value::from(3)));
         assert_eq!(no["reason"]["statement"], "Bad = GROUP_BY_SOURCE(AllPackets, 203.0.113.7)");
     }
@@ -129,9 +132,10 @@ fn a_no_names_the_line_and_the_obligation() {
     folder.yes("compile long.vnp --set SrcIP=203.0.113.7 --as 192.0.2.2 -o long.vnb");
     let no = folder.no(
         &format!("check long.vnb --mode static --policy {policy} --as 192.0.2.2 --json"),
-        "vinet: lifetime-above-ceiling: ",
+        "vinet: lifetime-above-ceiling: the lifetime is 5443200 s; ",
     );
-    assert!(no["cost"].as_u64().is_some(), "{no}");
+    // No packets are looked for where none can show it.
+    assert!(no["reason"].get("counterexample").is_none(), "{no}");
     folder.write("junk.vnb", [1, 2, 3]);
     folder.no(
         &format!("check junk.vnb no.proof --policy {policy} --as 192.0.2.2 --json"),
@@ -232,6 +236,136 @@ fn replay_counts_and_tells_about_broken_captures() {
     folder.unusable(replay, "in.pcap: at byte 0: no packet capture");
 }
 
+/// A program that drops everything as soon as something is to its owner.
+const GREEDY: &str = "LIFETIME = 1 hour
+WINDOW = 2 packets
+Mine = GROUP_BY_DESTINATION(AllPackets, THIS_IP);
+if SIZE(Mine) > 0 then
+  DISCARD(AllPackets);
+";
+
+#[test]
+fn what_cannot_be_proven_is_told_with_a_packet_that_shows_why() {
+    let folder = Folder::new();
+    let policy = policy("end-user");
+    folder.write("g.vnp", "LIFETIME = 1 hrs\nTheirs = GROUP_BY_SOURCE(AllPackets, 203.0.113.2);\nDISCARD(Theirs);\n");
+    folder.yes("compile g.vnp --as 192.0.2.2 -o g.vnb");
+    let prove = format!("prove g.vnb --policy {policy} --as 192.0.2.2 -o g.proof");
+    let packets = "packet 1 from 203.0.113.2 to 192.0.2.1\n";
+    folder.no(
+        &prove,
+        &format!(
+            "g.vnp:2:1: not-proven: no proof was found that the policy allows every packet of slot 1 to be grouped\n   \
+             |\n 2 | Theirs = GROUP_BY_SOURCE(AllPackets, 203.0.113.2)\n   |\n\
+             to show: dst(p) in {{192.0.2.2}}\n  known: src(p) in {{203.0.113.2}}\n\
+             counterexample, as the reference interpreter runs it:\n  {packets}  \
+             packet 1 from 203.0.113.2 to 192.0.2.1 is grouped by line 2; the policy allows that only where the destination "
+        ),
+    );
+    let found = folder.no(&format!("{prove} --json"), "g.vnp:2:1: ")["reason"]["counterexample"].clone();
+    assert_eq!(found["packets"], json(r#"[{"src":"203.0.113.2","dst":"192.0.2.1"}]"#));
+    assert_eq!(found["offence"], json(r#"{"event":"grouped","packet":1}"#));
+    assert_eq!((&found["instr"], &found["line"], &found["answers"]), (&0.into(), &2.into(), &json("[]")));
+    assert!(found["text"].as_str().is_some_and(|text| text.starts_with(packets)), "{found}");
+    // It takes two packets: one that is the owner's, and another's that is dropped with it.
+    folder.write("greedy.vnp", GREEDY);
+    folder.yes("compile greedy.vnp --as 192.0.2.2 -o greedy.vnb");
+    let no = folder.no(&format!("prove greedy.vnb --policy {policy} --as 192.0.2.2 -o x --json"), "greedy.vnp:5:3: ");
+    let found = &no["reason"]["counterexample"];
+    assert_eq!(found["packets"].as_array().map(Vec::len), Some(2), "{no}");
+    assert_eq!((&found["offence"]["event"], &found["line"]), (&"discarded".into(), &5.into()), "{no}");
+    // Where a program keeps to the policy and only its proof is bad, there is none to find, and that is said.
+    folder.write("f.vnp", FIREWALL);
+    folder.yes("compile f.vnp --set SrcIP=203.0.113.7 --as 192.0.2.2 -o f.vnb");
+    folder.write("bad.proof", [0, 0, 1]);
+    let check = format!("check f.vnb bad.proof --policy {policy} --as 192.0.2.2 --json");
+    let output = folder.run(&check);
+    let told = text(&output.stderr);
+    assert_eq!(output.status.code(), Some(1));
+    let reason = &json(&text(&output.stdout))["reason"];
+    let runs = reason["runs"].as_u64().expect("a number of runs");
+    assert!((2..=60_000).contains(&runs), "{reason}");
+    assert!(told.ends_with(&format!("no counterexample found ({runs} runs tried)\n")), "{told}");
+    assert_eq!(reason.get("counterexample"), Some(&Value::Null), "{reason}");
+}
+
+#[test]
+fn proofs_are_written_by_hand_and_explained() {
+    let folder = Folder::new();
+    let with = format!("--policy {} --as 192.0.2.2", policy("end-user"));
+    folder.write("f.vnp", FIREWALL);
+    folder.yes("compile f.vnp --set SrcIP=203.0.113.7 --as 192.0.2.2 -o f.vnb");
+    let listed = folder.yes(&format!("obligations f.vnb {with}"));
+    let second = "f.vnp:6: BadPackets = GROUP_BY_SOURCE(MyPackets,SrcIP)\n\
+                  obligation 1 (instruction 1): the policy allows every packet of slot 2 to be grouped\n  \
+                  member: p in $2\n";
+    assert!(listed.contains(second) && listed.contains("\n  to show: dst(p) in {192.0.2.2}\n"), "{listed}");
+    let objects: Vec<Value> = folder.yes(&format!("obligations f.vnb {with} --json")).lines().map(json).collect();
+    assert_eq!(objects.len(), 3);
+    assert_eq!((&objects[1]["number"], &objects[1]["line"]), (&1.into(), &6.into()));
+    assert_eq!(
+        (&objects[1]["given"]["member"], &objects[1]["goal"]),
+        (&"p in $2".into(), &"dst(p) in {192.0.2.2}".into())
+    );
+
+    // One obligation by hand, not as the prover does it, with a lemma of one's own; the others are the prover's.
+    folder.write(
+        "own.vpf",
+        "module own\nlemma first-of (P Q : Prop)\ngiven both: P and Q\nshows P\nproof { left(both) }\n",
+    );
+    folder.write("f.vpf", "obligation 1 { right(unfold(own.first-of(unfold(member)))) }\n");
+    folder.yes(&format!("prove f.vnb --script f.vpf --lemmas own.vpf {with} -o f.proof"));
+    folder.yes(&format!("check f.vnb f.proof --lemmas own.vpf {with}"));
+    folder.no(&format!("check f.vnb f.proof {with}"), "f.vnp:6:1: not-proven: obligation 1");
+    let told = folder.yes(&format!("explain f.vnb f.proof --lemmas own.vpf {with}"));
+    assert!(told.contains("\nobligation 1, line 6 (instruction 1): "), "{told}");
+    assert!(told.contains("by lemma "), "{told}");
+    // The program is found beside its proof; what does not follow is told behind what does.
+    assert_eq!(folder.yes(&format!("explain f.proof --lemmas own.vpf {with}")), told);
+    let output = folder.run(&format!("explain f.proof {with}"));
+    assert_eq!(output.status.code(), Some(1));
+    assert!(text(&output.stderr).starts_with("vinet: not-proven: at byte "), "{}", text(&output.stderr));
+    assert!(told.starts_with(text(&output.stdout).lines().next().expect("a beginning")));
+    folder.write("alone.proof", "");
+    folder.unusable(&format!("explain alone.proof {with}"), "no program alone.vnb is beside it");
+
+    // A text that is wrong is shown as a source text is.
+    let prove = format!("prove f.vnb --script f.vpf {with} -o x.proof");
+    for (script, place, told) in [
+        ("obligation 1 { rigt(member) }", "f.vpf:1:16", "did you mean right?"),
+        ("obligation 1 { member }", "f.vpf:1:14", "shown is: p in $2"),
+        ("\nobligation 7 { member }", "f.vpf:2:12", "the program has no obligation 7"),
+        ("obligatoin 1 { member }", "f.vpf:1:1", "did you mean `obligation`?"),
+        ("obligation 1 { own.first-of(unfold(member)) }", "f.vpf:1:16", "own.first-of"),
+    ] {
+        folder.write("f.vpf", script);
+        folder.unusable(&prove, place);
+        folder.unusable(&prove, told);
+    }
+    folder.unusable(&format!("{prove} --mode static"), "--mode static takes no proof");
+    assert!(!folder.path("x.proof").exists());
+}
+
+#[test]
+fn the_shipped_lemmas_are_listed_and_ones_own_behind_them() {
+    let folder = Folder::new();
+    let listed: Vec<Value> = folder.yes("lemma list --json").lines().map(json).collect();
+    let shipped = listed.len();
+    assert!(shipped >= 40, "{shipped}");
+    assert_eq!((&listed[0]["index"], &listed[0]["name"]), (&0.into(), &"logic.modus-tollens".into()));
+    assert_eq!(listed[0]["premises"], json(r#"["P -> Q","not Q"]"#));
+    assert_eq!(listed[0]["conclusion"], "not P");
+    assert!(listed.iter().all(|lemma| lemma["name"] != "-" && lemma["id"].as_str().is_some_and(|id| id.len() == 64)));
+    let own =
+        "lemma swapped (P Q : Prop)\ngiven both: P and Q\nshows Q and P\nproof { both(right(both), left(both)) }\n";
+    folder.write("own.vpf", own);
+    let words = folder.yes("lemma list --lemmas own.vpf");
+    let last = "      for P : Prop, Q : Prop\n      given P and Q\n      shows Q and P\nroot  ";
+    assert!(words.contains(&format!("\n{shipped:>4}  swapped  ")) && words.contains(last), "{words}");
+    folder.write("own.vpf", own.replace("left(both)) }", "right(both)) }"));
+    folder.unusable("lemma list --lemmas own.vpf", "own.vpf:4:");
+}
+
 #[test]
 fn templates_are_printed_for_editing() {
     let folder = Folder::new();
@@ -242,6 +376,12 @@ fn templates_are_printed_for_editing() {
     let spam = folder.yes("spam --word lottery --word winner --lifetime 90s --emit --as 192.0.2.1/24");
     folder.write("s.vnp", &spam);
     folder.yes("compile s.vnp --as 192.0.2.1/24 -o s.vnb");
+    let multicast = folder.yes("multicast --from 203.0.113.9 --lifetime 5h --emit --as 192.0.2.1/24");
+    assert!(multicast.contains("GENERATE(203.0.113.9, THIS_IP, Destinations);"), "{multicast}");
+    folder.write("m.vnp", &multicast);
+    folder.yes("compile m.vnp --as 192.0.2.1/24 -o m.vnb");
+    folder.yes(&format!("prove m.vnb --policy {} --as 192.0.2.1/24 -o m.proof", policy("edge-router")));
+    folder.unusable("multicast --from 203.0.113.0/24 --lifetime 5h --emit", "--from");
     folder.unusable("firewall --block 203.0.113.7 --lifetime 2d", "--router");
     folder.unusable("firewall --lifetime 2d --emit", "--block");
     folder.unusable("firewall --block 203.0.113.7/24 --lifetime 2d --emit", "has bits set behind its prefix length");
@@ -266,13 +406,47 @@ fn keys_are_made_once_and_kept_secret() {
     folder.unusable("ca issue --ca none --principal 192.0.2.2 --out x.key", "none/authority.key");
 }
 
+/// Every argument of every command says what it is.
+#[test]
+fn help_leaves_nothing_out() {
+    let folder = Folder::new();
+    let commands = folder.yes("--help");
+    let commands = commands.lines().skip_while(|line| *line != "Commands:").skip(1).take_while(|line| !line.is_empty());
+    let mut seen = 0;
+    for command in commands.map(|line| line.split_whitespace().next().expect("a name").to_string()) {
+        let help = folder.yes(&format!("{command} -h"));
+        for line in
+            help.lines().filter(|line| line.starts_with("  -") || line.starts_with("  <") || line.starts_with("  ["))
+        {
+            let told = line.trim().split_once("  ").map(|(_, told)| told.trim());
+            assert!(told.is_some_and(|told| told.len() > 5), "{command}: {line}");
+            seen += 1;
+        }
+    }
+    assert!(seen > 60, "{seen}");
+}
+
 #[test]
 fn completions_and_manual_pages_are_made() {
     let folder = Folder::new();
     for shell in ["bash", "zsh", "fish"] {
-        assert!(folder.yes(&format!("completions {shell}")).contains("withdraw"), "{shell}");
+        let completions = folder.yes(&format!("completions {shell}"));
+        for command in ["withdraw", "obligations", "explain", "multicast", "lemma", "fmt"] {
+            assert!(completions.contains(command), "{shell}: {command}");
+        }
     }
     folder.yes("man pages");
-    let page = std::fs::read_to_string(folder.path("pages/vinet-replay.1")).expect("a page");
-    assert!(page.contains("reference interpreter"), "{page}");
+    for (name, word) in [
+        ("replay", "reference interpreter"),
+        ("obligations", "has to be shown"),
+        ("explain", "readable steps"),
+        ("prove", "script"),
+        ("multicast", "one address"),
+        ("lemma", "lemma"),
+        ("lemma-add", "router"),
+        ("lemma-list", "shipped"),
+    ] {
+        let page = std::fs::read_to_string(folder.path(&format!("pages/vinet-{name}.1"))).expect("a page");
+        assert!(page.contains(word), "{name}: {page}");
+    }
 }

@@ -12,11 +12,13 @@ use tempfile::TempDir;
 use vinet_client::replay::builtin_policy;
 use vinet_session::identity::{Authority, Identity};
 use vinet_session::message::{
-    Class, ProgramStatus, Receipt, ReceiptTerms, Rejection, Reply, Request, SignedPolicy, lemma_root,
+    Class, LemmaPlace, NewLemma, ProgramStatus, Receipt, ReceiptTerms, Rejection, Reply, Request, SignedPolicy,
 };
 use vinet_session::{NonceCache, Now, Server, ServerEvent, verify_upload, verify_withdraw};
 use vinet_trusted::check::check;
+use vinet_trusted::lemma::LemmaStore;
 use vinet_trusted::policy::{Policy, PrincipalKind};
+use vinet_trusted::program::Instr;
 
 /// Keys, a folder for files, and a router that serves one connection after the other.
 struct Lab {
@@ -68,10 +70,12 @@ impl Lab {
         let router = RouterState {
             identity,
             authority,
-            policy: Arc::new(builtin_policy(PrincipalKind::EndUser)),
+            policy: Arc::new(builtin_policy(PrincipalKind::EndUser, 32)),
             installed: Arc::clone(&installed),
             uploads: Arc::clone(&uploads),
             nonces: NonceCache::new(100, 100),
+            lemmas: LemmaStore::clone(&vinet_prover::library()),
+            roots: vec![vinet_prover::library().root()],
         };
         std::thread::spawn(move || router.serve(&listener));
         Lab { dir, addr, installed, uploads }
@@ -97,6 +101,9 @@ impl Lab {
     }
 }
 
+/// What the router of these tests says of programs that make packets.
+const UNSUPPORTED: &str = "this router's workers make no packets";
+
 struct RouterState {
     identity: Arc<Identity>,
     authority: Arc<Authority>,
@@ -104,6 +111,10 @@ struct RouterState {
     installed: Arc<Mutex<Vec<ProgramStatus>>>,
     uploads: Arc<Mutex<usize>>,
     nonces: NonceCache,
+    /// The library, and the owner's lemmas behind it.
+    lemmas: LemmaStore,
+    /// The roots that it has had.
+    roots: Vec<[u8; 32]>,
 }
 
 impl RouterState {
@@ -151,21 +162,31 @@ impl RouterState {
         let id = self.identity.public();
         match request {
             Request::GetPolicy { kind: PrincipalKind::EndUser } => {
-                Reply::Policy(SignedPolicy::sign(&self.policy, lemma_root(), &self.identity))
+                Reply::Policy(SignedPolicy::sign(&self.policy, vinet_prover::library().root(), &self.identity))
             }
+            Request::AddLemma(NewLemma { lemma, proof }) => match self.lemmas.add(&lemma, &proof) {
+                Ok(number) => {
+                    self.roots.push(self.lemmas.root());
+                    Reply::Lemma(LemmaPlace { index: number as u32, root: self.lemmas.root() })
+                }
+                Err(error) => Reply::Rejected(Rejection::new("lemma-rejected", &error.to_string(), None)),
+            },
             Request::GetPolicy { .. } => Reply::Rejected(Rejection::new("no-policy", "no policy for these", None)),
             Request::Upload(upload) => {
                 *self.uploads.lock().expect("no panic") += 1;
-                let verified = verify_upload(*upload, owner, &id, &self.policy.id(), now_s, &mut self.nonces);
+                let roots = &self.roots;
+                let knows_lemmas = |root: &[u8; 32]| roots.contains(root);
+                let policy = self.policy.id();
+                let verified = verify_upload(*upload, owner, &id, &policy, knows_lemmas, now_s, &mut self.nonces);
                 let terms = match verified {
                     Ok(authentic) => authentic.into_terms(),
                     Err(fault) => return Reply::Rejected(fault.into()),
                 };
                 let proof = terms.proof.clone().unwrap_or_else(|| {
                     let program = vinet_trusted::program::Program::decode(&terms.program).expect("a program");
-                    vinet_prover::prove(&program, &terms.principal, &self.policy).unwrap_or_default()
+                    vinet_prover::analyse(&program, &terms.principal, &self.policy, &self.lemmas).unwrap_or_default()
                 });
-                let checked = match check(&terms.program, &proof, terms.principal, &self.policy) {
+                let checked = match check(&terms.program, &proof, terms.principal, &self.policy, &self.lemmas) {
                     Ok(checked) => checked,
                     Err(reject) => {
                         let instr = reject.instr().map(|instr| instr as u32);
@@ -173,10 +194,14 @@ impl RouterState {
                     }
                 };
                 assert_eq!((checked.complexity(), checked.cost()), (terms.complexity, terms.cost), "as declared");
+                let body = checked.program().body();
+                if let Some(at) = body.iter().position(|instr| matches!(instr, Instr::Generate { .. })) {
+                    return Reply::Rejected(Rejection::new("generate-unsupported", UNSUPPORTED, Some(at as u32)));
+                }
                 let mut installed = self.installed.lock().expect("no panic");
                 let status = ProgramStatus {
                     instance: installed.len() as u64 + 7,
-                    program_id: *checked.program_id(),
+                    program_id: checked.program_id(),
                     class: Class::of(checked.program()),
                     complexity: checked.complexity(),
                     cost: checked.cost(),
@@ -283,24 +308,25 @@ fn what_cannot_be_proven_is_told_by_its_line_and_never_uploaded() {
     assert_eq!(reason["code"], "not-proven");
     assert_eq!((reason["line"].as_u64(), reason["column"].as_u64()), (Some(2), Some(1)));
     let told = text(&refused.stderr);
-    assert!(told.starts_with("bad.vnp:2:1: not-proven: packets are grouped here"), "{told}");
+    assert!(told.starts_with("bad.vnp:2:1: not-proven: no proof was found that the policy allows"), "{told}");
     assert!(told.contains(" 2 | Bad = GROUP_BY_SOURCE(AllPackets, X)"), "{told}");
+    assert!(
+        told.contains("\ncounterexample, as the reference interpreter runs it:\n  packet 1 from 203.0.113.7"),
+        "{told}"
+    );
+    assert_eq!(reason["counterexample"]["packets"][0]["src"], "203.0.113.7");
     assert_eq!(*lab.uploads.lock().expect("no panic"), 0);
 }
 
 #[test]
-fn what_the_router_rejects_is_told_by_the_line_and_changes_nothing() {
+fn a_proof_that_shows_nothing_is_told_by_the_line_and_never_uploaded() {
     let lab = Lab::new();
     lab.write("bad.vnp", "LIFETIME = 1 hour\nBad = GROUP_BY_SOURCE(AllPackets, 203.0.113.7);\nDISCARD(Bad);\n");
-    lab.write("any.proof", "x");
-    for more in [&["any.proof"][..], &["--mode", "static"]] {
+    std::fs::write(lab.path("any.proof"), [0, 0xff]).expect("a file in a temporary folder");
+    for (more, told) in [(&["any.proof"][..], "not-proven: obligation 0"), (&["--mode", "static"], "not-analysed: ")] {
         let refused = lab.run(&[&["upload", "bad.vnp"], more].concat());
         assert_eq!(refused.status.code(), Some(1));
-        assert!(
-            text(&refused.stderr).starts_with("bad.vnp:2:1: not-proven: obligation 0"),
-            "{}",
-            text(&refused.stderr)
-        );
+        assert!(text(&refused.stderr).starts_with(&format!("bad.vnp:2:1: {told}")), "{}", text(&refused.stderr));
     }
     // The same from bytecode with its map.
     succeeds(&vinet_in(&lab, &["compile", "bad.vnp", "--as", "192.0.2.2", "-o", "bad.vnb"]));
@@ -313,8 +339,70 @@ fn what_the_router_rejects_is_told_by_the_line_and_changes_nothing() {
         "{}",
         text(&refused.stderr)
     );
-    assert_eq!(*lab.uploads.lock().expect("no panic"), 4);
+    assert_eq!(*lab.uploads.lock().expect("no panic"), 0);
+}
+
+#[test]
+fn what_the_router_rejects_is_told_by_the_line_and_changes_nothing() {
+    let lab = Lab::new();
+    let multicast = ["multicast", "--from", "203.0.113.9", "--lifetime", "5h"];
+    let tried = object(&lab.run(&[&multicast[..], &["--dry-run", "--json"]].concat()));
+    assert_eq!(tried["dry_run"], true);
+    assert_eq!(*lab.uploads.lock().expect("no panic"), 0);
+    let refused = lab.run(&[&multicast[..], &["--json"]].concat());
+    assert_eq!(refused.status.code(), Some(1));
+    let told = text(&refused.stderr);
+    assert!(told.starts_with(&format!("multicast.vnp:6:1: generate-unsupported: {UNSUPPORTED}\n")), "{told}");
+    assert!(told.contains(" 6 | GENERATE(203.0.113.9, THIS_IP, Destinations)"), "{told}");
+    assert_eq!(object(&refused)["reason"]["code"], "generate-unsupported");
+    assert_eq!(*lab.uploads.lock().expect("no panic"), 1);
     assert!(lab.installed.lock().expect("no panic").is_empty());
+}
+
+#[test]
+fn ones_own_lemmas_are_sent_once_and_cited_by_later_proofs() {
+    let lab = Lab::new();
+    lab.write(
+        "a.vpf",
+        "module a\nlemma first-of (P Q : Prop)\ngiven both: P and Q\nshows P\nproof { left(both) }\n\
+         lemma last-of (P Q : Prop)\ngiven both: P and Q\nshows Q\nproof { right(both) }\n",
+    );
+    lab.write(
+        "b.vpf",
+        "lemma last-of-three (P Q R : Prop)\ngiven all: P and (Q and R)\nshows R\n\
+         proof { a.last-of(a.last-of(all)) }\n",
+    );
+    lab.write("c.vpf", "lemma twice (P : Prop)\ngiven it: P\nshows P and P\nproof { both(it, it) }\n");
+    let shipped = vinet_prover::library().len();
+    let added = succeeds(&lab.run(&["lemma", "add", "a.vpf", "--json"]));
+    let added: Vec<Value> = added.lines().map(|line| serde_json::from_str(line).expect("an object a line")).collect();
+    assert_eq!(added.len(), 2);
+    for (place, (object, name)) in added.iter().zip(["a.first-of", "a.last-of"]).enumerate() {
+        assert_eq!((&object["index"], &object["name"]), (&(shipped + place).into(), &name.into()));
+    }
+    // The same again changes nothing.
+    let again = succeeds(&lab.run(&["lemma", "add", "a.vpf"]));
+    let root = added[1]["root"].as_str().expect("a root");
+    assert_eq!(again.lines().last(), Some(format!("lemma {} is a.last-of; root {root}", shipped + 1).as_str()));
+    // What comes behind others says so; a router that has them in another order gives no numbers that would not fit.
+    let order = lab.run(&["lemma", "add", "c.vpf", "--json"]);
+    assert_eq!((order.status.code(), &object(&order)["reason"]["code"]), (Some(1), &"lemma-order".into()));
+
+    // A proof that cites one of them passes where the router is told that it may.
+    succeeds(&lab.run(&["policy", "--output", "policy.toml"]));
+    lab.write("f.vnp", &succeeds(&vinet(&["firewall", "--block", "203.0.113.7", "--lifetime", "2m", "--emit"])));
+    succeeds(&vinet_in(&lab, &["compile", "f.vnp", "--as", "192.0.2.2", "-o", "f.vnb"]));
+    lab.write("f.vpf", "obligation 0 { a.last-of(unfold(member)) }\n");
+    let prove =
+        ["prove", "f.vnb", "--policy", "policy.toml", "--as", "192.0.2.2", "-o", "f.proof", "--lemmas", "a.vpf"];
+    succeeds(&vinet_in(&lab, &[&prove[..], &["--script", "f.vpf"]].concat()));
+    let receipt = object(&lab.run(&["upload", "f.vnb", "f.proof", "--lemmas", "a.vpf", "--json"]));
+    assert_eq!(receipt["instance"], 7);
+    let refused = lab.run(&["upload", "f.vnb", "f.proof"]);
+    assert!(text(&refused.stderr).contains("not-proven: obligation 0"), "{}", text(&refused.stderr));
+    // Lemmas that the router has not are no ground to stand on there.
+    let missing = lab.run(&["upload", "f.vnb", "f.proof", "--lemmas", "a.vpf", "--lemmas", "b.vpf"]);
+    assert!(text(&missing.stderr).starts_with("vinet: stale-manifest: "), "{}", text(&missing.stderr));
 }
 
 fn vinet_in(lab: &Lab, args: &[&str]) -> Output {

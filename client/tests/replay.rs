@@ -9,8 +9,9 @@ use vinet_client::pcap::{Capture, Packet, Writer};
 use vinet_client::replay::{Counts, Engine, builtin_policy, checked, replay};
 use vinet_pktops::parse::headers_snapped;
 use vinet_trusted::addr::{Addr, Principal};
-use vinet_trusted::policy::PrincipalKind;
-use vinet_trusted::program::Program;
+use vinet_trusted::packet::Test;
+use vinet_trusted::policy::{Policy, PrincipalKind};
+use vinet_trusted::program::{ALL_PACKETS, AddrExpr, AddrTerm, Field, Instr, Program};
 
 const FIREWALL: &str = include_str!("../../configs/programs/firewall.vnp");
 const SPAM: &str = include_str!("../../configs/programs/spam-filter.vnp");
@@ -50,15 +51,20 @@ fn program(text: &str, settings: &[(&str, &str)], owner: &Principal) -> Program 
     compile("p.vnp", text, &settings, owner).unwrap_or_else(|errors| panic!("{errors}")).program
 }
 
+fn policy(owner: &Principal) -> Arc<Policy> {
+    Arc::new(builtin_policy(PrincipalKind::of(owner), 32))
+}
+
 fn executor(program: &Program, owner: &Principal) -> Engine {
-    let policy = Arc::new(builtin_policy(PrincipalKind::of(owner)));
-    let checked = checked(program, owner, &policy).unwrap_or_else(|error| panic!("{error}"));
+    let policy = policy(owner);
+    let checked = checked(program, owner, &policy, &[]).unwrap_or_else(|error| panic!("{error}"));
     Engine::executor(checked).unwrap_or_else(|error| panic!("{error}"))
 }
 
 /// Runs both engines, with several sizes of bursts; they have to agree to the byte.
 fn both(capture: &Capture<'_>, program: &Program, owner: &Principal, at: &str) -> (Vec<u8>, Counts) {
-    let reference = replay(capture, &mut Engine::reference(program, owner), 32).expect("every name is set");
+    let reference =
+        replay(capture, &mut Engine::reference(program, owner, &policy(owner)), 32).expect("every name is set");
     for burst_len in [1, 32, 1000] {
         let mut engine = executor(program, owner);
         let executed = replay(capture, &mut engine, burst_len).expect("every name is set");
@@ -220,6 +226,48 @@ fn what_no_program_sees_is_forwarded() {
     let packets = [whole(arp), whole(bad_sum), whole(vec![]), whole(vec![1, 2, 3])];
     let counts = spam_over(&packets);
     assert_eq!((counts.forwarded, counts.discarded, counts.unseen), (4, 0, 4));
+}
+
+/// What goes to the owner is grouped by content, and told to the owner instead.
+fn deduplicator() -> Program {
+    let to_owner = AddrExpr { this_ip: true, ..AddrExpr::default() };
+    let generate = |data| Instr::Generate { src: AddrTerm::ThisIp, dst: AddrTerm::ThisIp, data };
+    let body = vec![
+        Instr::Select { out: 1, arg: ALL_PACKETS, test: Test::In { field: Field::Dst, addrs: to_owner } },
+        Instr::Content { dests: 2, contents: 3, arg: 1 },
+        Instr::Discard { arg: 1 },
+        generate(2),
+        generate(3),
+    ];
+    Program::new(60, 0, Vec::new(), body).expect("well-formed")
+}
+
+#[test]
+fn a_windowed_program_is_given_full_windows_and_what_it_makes_stands_behind_them() {
+    let owner = Principal::EndUser(Addr::V4(0xc000_0202));
+    let program = deduplicator();
+    let strange = [&[0xff; 6][..], &[2, 0, 0, 0, 0, 1, 8, 6], &[0; 28]].concat();
+    let mut packets: Vec<_> = (0..5).map(|_| whole(segment(1, b"the same"))).collect();
+    packets.insert(2, whole(strange));
+    let bytes = capture_of(&packets);
+    let capture = Capture::read(&bytes).expect("a capture");
+    for (window, windows) in [(2, 3), (5, 1), (32, 1), (1, 5)] {
+        let reference = &mut Engine::reference(&program, &owner, &policy(&owner));
+        let (out, counts) = replay(&capture, reference, window).expect("every name is set");
+        let both = replay(&capture, &mut executor(&program, &owner), window).expect("every name is set");
+        assert!(both == (out.clone(), counts), "executor and reference differ at windows of {window}");
+        assert_eq!((counts.packets, counts.forwarded, counts.discarded), (6, 1, 5));
+        // Two GENERATEs of each window, each in one packet.
+        assert_eq!((counts.generated, counts.unsent), (2 * windows, 0), "windows of {window}");
+        let out = Capture::read(&out).expect("replay writes captures");
+        assert_eq!(out.packets().len() as u64, 1 + 2 * windows);
+        // With windows of two, the first window ends before the strange packet, the others behind it.
+        let strange_at = out.packets().iter().position(|packet| packet.bytes[..6] == [0xff; 6]);
+        let before = if window <= 2 { 2 * 2 / window } else { 0 };
+        assert_eq!(strange_at, Some(before), "windows of {window}");
+        let made = out.packets().iter().filter_map(|packet| addrs(packet));
+        assert!(made.clone().count() as u64 == 2 * windows && made.into_iter().all(|(src, dst)| src == dst));
+    }
 }
 
 #[test]

@@ -15,12 +15,16 @@ use vinet_fastpath::flow_table::{Install, InstallError, InstallId, ProgramCounts
 use vinet_pktops::Executable;
 use vinet_session::Now;
 use vinet_session::identity::{Identity, Ownership, RouterId};
-use vinet_session::message::{Class, ProgramStatus, Receipt, ReceiptTerms, Rejection, Reply, Terms, Upload, Withdraw};
+use vinet_session::message::{
+    Class, NewLemma, ProgramStatus, Receipt, ReceiptTerms, Rejection, Reply, Terms, Upload, Withdraw,
+};
 use vinet_session::verify::{NonceCache, verify_upload, verify_withdraw};
 use vinet_trusted::addr::{Addr, Prefix, PrefixSet, Principal};
+use vinet_trusted::lemma::LemmaStore;
 use vinet_trusted::policy::{Policy, PrincipalKind};
 
 use crate::capacity::{Budget, Hold};
+use crate::lemmas::{Lemmas, OpenedLemma};
 use crate::policies::Policies;
 use crate::wheel::{Timer, Wheel};
 
@@ -101,6 +105,8 @@ pub enum Opened {
         terms: Box<Terms>,
         /// The policy it names.
         policy: Arc<Policy>,
+        /// The lemmas that its proof may cite.
+        lemmas: Arc<LemmaStore>,
         /// Who asks.
         case: OpenCase,
     },
@@ -145,6 +151,7 @@ pub struct Admission {
     identity: Arc<Identity>,
     router: RouterId,
     policies: Policies,
+    lemmas: Lemmas,
     terrain: Terrain,
     budget: Budget,
     wheel: Wheel,
@@ -174,11 +181,19 @@ fn rejected(code: &str, text: impl fmt::Display) -> Rejection {
 impl Admission {
     /// An empty register. `identity` signs policies and receipts.
     #[must_use]
-    pub fn new(identity: Arc<Identity>, policies: Policies, terrain: Terrain, budget: Budget, now: Now) -> Admission {
+    pub fn new(
+        identity: Arc<Identity>,
+        policies: Policies,
+        lemmas: Lemmas,
+        terrain: Terrain,
+        budget: Budget,
+        now: Now,
+    ) -> Admission {
         Admission {
             router: identity.public(),
             identity,
             policies,
+            lemmas,
             budget,
             wheel: Wheel::new(terrain.programs_max, now.mono_ms),
             nonces: NonceCache::new(NONCES_MAX, NONCES_PER_OWNER_MAX),
@@ -255,7 +270,10 @@ impl Admission {
                 return Err(rejected(code, format_args!("the {what} has {len} bytes; the policy allows {len_max}")));
             }
         }
-        let upload = verify_upload(upload, owner, &self.router, &policy_id, now.wall_s, &mut self.nonces)?;
+        let lemmas = &self.lemmas;
+        let knows_lemmas = |root: &[u8; 32]| lemmas.knows(&owner.principal(), root);
+        let upload =
+            verify_upload(upload, owner, &self.router, &policy_id, knows_lemmas, now.wall_s, &mut self.nonces)?;
         let terms = upload.into_terms();
         if terms.packet_rate == 0 || terms.packet_rate > limits.packet_rate_max {
             return Err(rejected(
@@ -276,14 +294,57 @@ impl Admission {
         self.pending.insert(key);
         *self.pending_of.entry(terms.principal).or_default() += 1;
         let case = OpenCase { key, owner: terms.principal };
-        Ok(Opened::Judge { terms: Box::new(terms), policy, case })
+        let lemmas = self.lemmas.store(&terms.principal, now);
+        Ok(Opened::Judge { terms: Box::new(terms), policy, lemmas, case })
+    }
+
+    /// Decides what can be decided about a lemma without looking into its proof: the judges have to see it, or the
+    /// answer is known. What the judges say goes to [`Admission::close_lemma`]; where they do not take it, it is
+    /// [`Admission::drop_lemma`]'s.
+    ///
+    /// # Errors
+    /// The answer.
+    pub fn open_lemma(
+        &mut self,
+        lemma: &NewLemma,
+        owner: &Ownership,
+        judges_free: bool,
+        now: Now,
+    ) -> Result<Arc<LemmaStore>, Box<Reply>> {
+        let principal = owner.principal();
+        let kind = PrincipalKind::of(&principal);
+        let opened = still_valid(owner, now).and_then(|()| match self.policies.of(kind) {
+            None => Err(no_policy(kind)),
+            Some(_) if !judges_free => Err(rejected("busy", "too many checks wait; try again in a moment")),
+            Some(_) => self.lemmas.open(&principal, &lemma.lemma, now),
+        });
+        match opened {
+            Ok(OpenedLemma::Judge(store)) => Ok(store),
+            Ok(OpenedLemma::Known(place)) => Err(Box::new(Reply::Lemma(place))),
+            Err(rejection) => Err(Box::new(Reply::Rejected(rejection))),
+        }
+    }
+
+    /// Takes in what the judges say about a lemma of `owner`.
+    pub fn close_lemma(
+        &mut self,
+        owner: &Principal,
+        verdict: Result<(usize, Arc<LemmaStore>), Rejection>,
+        now: Now,
+    ) -> Reply {
+        self.lemmas.close(owner, verdict, now).map_or_else(Reply::Rejected, Reply::Lemma)
+    }
+
+    /// Gives up a lemma that the judges did not take.
+    pub fn drop_lemma(&mut self, owner: &Principal) {
+        self.lemmas.give_up(owner);
     }
 
     /// Tells a repeated request from another one of the same owner under the same nonce. Nobody else can make either,
     /// so who makes two that collide deceives himself.
     fn digest(&self, terms: &Terms) -> u64 {
         self.digests.hash_one((
-            (&terms.program, &terms.proof, terms.policy_id, terms.expiry_s),
+            (&terms.program, &terms.proof, terms.policy_id, terms.lemma_root, terms.expiry_s),
             (terms.complexity, terms.cost, terms.lifetime_s, terms.packet_rate),
         ))
     }
@@ -383,9 +444,9 @@ impl Admission {
         let receipt = Receipt::sign(
             ReceiptTerms {
                 instance,
-                program_id: *checked.program_id(),
+                program_id: checked.program_id(),
                 principal: terms.principal,
-                policy_id: *checked.policy_id(),
+                policy_id: checked.policy_id(),
                 class,
                 complexity: checked.complexity(),
                 cost: checked.cost(),
@@ -551,6 +612,11 @@ impl Admission {
     pub fn is_empty(&self) -> bool {
         self.programs.is_empty()
     }
+    /// The lemmas of owners.
+    #[must_use]
+    pub fn lemmas(&self) -> &Lemmas {
+        &self.lemmas
+    }
     /// The capacity and what is taken of it.
     #[must_use]
     pub fn budget(&self) -> &Budget {
@@ -569,7 +635,7 @@ fn status(instance: u64, installed: &Installed, now: Now, table: &impl ProgramTa
     let seconds_left = installed.ends_ms.saturating_sub(now.mono_ms).div_ceil(1_000);
     ProgramStatus {
         instance,
-        program_id: *checked.program_id(),
+        program_id: checked.program_id(),
         class: installed.class,
         complexity: checked.complexity(),
         cost: checked.cost(),

@@ -117,6 +117,10 @@ pub struct Limits {
     pub programs: usize,
     /// Installed programs of one owner.
     pub programs_per_owner: usize,
+    /// Lemmas of owners, all together; beyond it the owner's that were unused for longest are forgotten.
+    pub lemmas: usize,
+    /// Lemmas of one owner.
+    pub lemmas_per_owner: usize,
 }
 
 /// One port: a device, its twin in the kernel, and what is behind it.

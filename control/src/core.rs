@@ -25,14 +25,15 @@ use vinet_fastpath::port::PortHandle;
 use vinet_fastpath::slow_path::SlowPath;
 use vinet_session::Now;
 use vinet_session::identity::{Authority, Identity, Ownership};
-use vinet_session::message::{Rejection, Reply, Request};
-use vinet_trusted::addr::PrefixSet;
+use vinet_session::message::{NewLemma, Rejection, Reply, Request};
+use vinet_trusted::addr::{PrefixSet, Principal};
 
 use crate::admin::Admin;
 use crate::admission::{Admission, OpenCase, Opened, Terrain};
 use crate::capacity::Budget;
 use crate::config::{Config, PORTS_MAX};
-use crate::judges::{Case, Judges};
+use crate::judges::{Case, Judged, Judges};
+use crate::lemmas::Lemmas;
 use crate::log;
 use crate::plane::{Plane, PlaneError};
 use crate::policies::Policies;
@@ -144,19 +145,57 @@ impl Stopper {
     }
 }
 
-/// The way back for an upload that is with the judges.
+/// The way back for a request that is with the judges, and what admission has open for it.
 #[derive(Debug)]
-struct Ticket {
+struct Ticket<T> {
     session: SessionId,
     request: u32,
-    case: OpenCase,
+    open: T,
 }
 
 /// Who answers requests: admission, with the table and the judges.
 struct Office {
     admission: Admission,
     table: TableWriter,
-    judges: Judges<Ticket>,
+    judges: Judges<Ticket<OpenCase>, Ticket<Principal>>,
+}
+
+fn busy() -> Rejection {
+    Rejection::new("busy", "too many checks wait; try again in a moment", None)
+}
+
+impl Office {
+    /// Hands a lemma to the judges, or answers at once.
+    fn add_lemma(&mut self, from: SessionId, id: u32, owner: &Ownership, lemma: NewLemma, now: Now) -> Option<Reply> {
+        let store = match self.admission.open_lemma(&lemma, owner, self.judges.is_free(), now) {
+            Ok(store) => store,
+            Err(reply) => return Some(*reply),
+        };
+        let ticket = Ticket { session: from, request: id, open: owner.principal() };
+        if self.judges.submit(Case::Lemma { ticket, lemma, store }).is_ok() {
+            return None;
+        }
+        self.admission.drop_lemma(&owner.principal());
+        Some(Reply::Rejected(busy()))
+    }
+
+    /// The answer to what the judges say, and where it goes.
+    fn conclude(
+        &mut self,
+        judged: Judged<Ticket<OpenCase>, Ticket<Principal>>,
+        now: Now,
+    ) -> (SessionId, u32, Principal, Reply) {
+        match judged {
+            Judged::Program { ticket: Ticket { session, request, open }, terms, verdict } => {
+                let principal = terms.principal;
+                let reply = self.admission.close(open, *terms, verdict, now, &mut self.table);
+                (session, request, principal, reply)
+            }
+            Judged::Lemma { ticket: Ticket { session, request, open: principal }, verdict } => {
+                (session, request, principal, self.admission.close_lemma(&principal, verdict, now))
+            }
+        }
+    }
 }
 
 impl Desk for Office {
@@ -172,20 +211,17 @@ impl Desk for Office {
                 }
                 Some(reply)
             }
+            Request::AddLemma(lemma) => self.add_lemma(from, id, owner, lemma, now),
             Request::Upload(upload) => match self.admission.open(*upload, owner, self.judges.is_free(), now) {
                 Opened::Answer(reply) => Some(*reply),
-                Opened::Judge { terms, policy, case } => {
-                    let ticket = Ticket { session: from, request: id, case };
-                    match self.judges.submit(Case { ticket, terms: *terms, policy }) {
+                Opened::Judge { terms, policy, lemmas, case } => {
+                    let ticket = Ticket { session: from, request: id, open: case };
+                    match self.judges.submit(Case::Program { ticket, terms, policy, lemmas }) {
                         Ok(()) => None,
-                        Err(case) => {
-                            let busy = Rejection::new(
-                                "busy",
-                                "too many programs wait for their check; try again in a moment",
-                                None,
-                            );
-                            Some(self.admission.drop_case(case.ticket.case, busy))
-                        }
+                        Err(case) => match *case {
+                            Case::Program { ticket, .. } => Some(self.admission.drop_case(ticket.open, busy())),
+                            Case::Lemma { .. } => unreachable!("a program was handed in"),
+                        },
                     }
                 }
             },
@@ -255,7 +291,8 @@ impl<H: PortHandle> Core<H> {
             programs_per_owner_max: limits.programs_per_owner,
         };
         let budget = Budget::new(config.capacity.cycles_per_second, config.capacity.memory_bytes);
-        let admission = Admission::new(Arc::clone(&identity), policies, terrain, budget, Now::read(origin));
+        let lemmas = Lemmas::new(vinet_prover::library(), limits.lemmas, limits.lemmas_per_owner);
+        let admission = Admission::new(Arc::clone(&identity), policies, lemmas, terrain, budget, Now::read(origin));
         let wake = Arc::clone(&waker);
         let judges = Judges::start(config.router.verify, JUDGES, limits.checks_queued, move || {
             // Where waking fails the loop finds the verdict at its next turn.
@@ -394,10 +431,7 @@ impl<H: PortHandle> Core<H> {
         for _ in 0..VERDICTS_PER_TURN {
             let Some(judged) = self.office.judges.judged() else { break };
             more = true;
-            let Ticket { session, request, case } = judged.ticket;
-            let principal = judged.terms.principal;
-            let Office { admission, table, .. } = &mut self.office;
-            let reply = admission.close(case, judged.terms, judged.verdict, now, table);
+            let (session, request, principal, reply) = self.office.conclude(judged, now);
             match &reply {
                 Reply::Receipt(receipt) => {
                     let terms = receipt.terms();
@@ -411,7 +445,7 @@ impl<H: PortHandle> Core<H> {
                     );
                 }
                 Reply::Rejected(why) => {
-                    log::stranger("admission", format_args!("rejected a program of {principal}: {}", why.text()));
+                    log::stranger("admission", format_args!("rejected what {principal} sent: {}", why.text()));
                 }
                 _ => {}
             }

@@ -288,7 +288,7 @@ fn run_over_dpdk(
         let eal = eal.clone();
         move |_: usize| eal.register_worker_thread().map_err(|error| error.to_string())
     };
-    let policies = Policies::sign(policies, &identity);
+    let policies = Policies::sign(policies, vinet_prover::library().root(), &identity);
     keep_off_the_workers(&config);
     let (mut core, workers) =
         assemble(config, Arc::new(identity), Arc::new(authority), policies, ports, pools, register, |c, m, r, t| {

@@ -4,51 +4,77 @@
 //! refused at once. A judge holds no state between two cases, and a panic in one (our own defect) rejects that case
 //! alone.
 
+use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
 use vinet_pktops::Executable;
-use vinet_session::message::{Rejection, Terms};
+use vinet_session::message::{NewLemma, Rejection, Terms};
 use vinet_trusted::check::check;
+use vinet_trusted::lemma::LemmaStore;
 use vinet_trusted::policy::Policy;
-use vinet_trusted::program::Program;
+use vinet_trusted::program::{Instr, Program};
 
 use crate::config::Verify;
 
-/// A program to be judged.
+/// What is to be judged; the tickets are the way back to who asked.
 #[derive(Debug)]
-pub struct Case<T> {
-    /// The way back to who asked.
-    pub ticket: T,
-    /// What was asked, authenticated.
-    pub terms: Terms,
-    /// The policy that it is judged by.
-    pub policy: Arc<Policy>,
+pub enum Case<P, L> {
+    /// A program.
+    Program {
+        /// The way back.
+        ticket: P,
+        /// What was asked, authenticated.
+        terms: Box<Terms>,
+        /// The policy that it is judged by.
+        policy: Arc<Policy>,
+        /// The lemmas that its proof may cite.
+        lemmas: Arc<LemmaStore>,
+    },
+    /// A lemma.
+    Lemma {
+        /// The way back.
+        ticket: L,
+        /// The lemma.
+        lemma: NewLemma,
+        /// The store that it is to be added to.
+        store: Arc<LemmaStore>,
+    },
 }
 
 /// A case that was judged.
 #[derive(Debug)]
-pub struct Judged<T> {
-    /// The way back to who asked.
-    pub ticket: T,
-    /// What was asked.
-    pub terms: Terms,
-    /// What can run, or why not.
-    pub verdict: Result<Arc<Executable>, Rejection>,
+pub enum Judged<P, L> {
+    /// A program.
+    Program {
+        /// The way back.
+        ticket: P,
+        /// What was asked.
+        terms: Box<Terms>,
+        /// What can run, or why not.
+        verdict: Result<Arc<Executable>, Rejection>,
+    },
+    /// A lemma.
+    Lemma {
+        /// The way back.
+        ticket: L,
+        /// Its number and the store with it, or why it was not taken.
+        verdict: Result<(usize, Arc<LemmaStore>), Rejection>,
+    },
 }
 
 /// The threads and the queues to and from them.
 #[derive(Debug)]
-pub struct Judges<T> {
-    cases: Option<Sender<Case<T>>>,
-    judged: Receiver<Judged<T>>,
+pub struct Judges<P, L> {
+    cases: Option<Sender<Case<P, L>>>,
+    judged: Receiver<Judged<P, L>>,
     threads: Vec<std::thread::JoinHandle<()>>,
     /// Cases between [`Judges::submit`] and [`Judges::judged`].
     pending: usize,
     pending_max: usize,
 }
 
-impl<T: Send + 'static> Judges<T> {
+impl<P: Send + 'static, L: Send + 'static> Judges<P, L> {
     /// Starts `threads` judges for at most `pending_max` cases at once. `wake` is called after each judged case.
     ///
     /// # Errors
@@ -58,17 +84,16 @@ impl<T: Send + 'static> Judges<T> {
         threads: usize,
         pending_max: usize,
         wake: impl Fn() + Send + Clone + 'static,
-    ) -> std::io::Result<Judges<T>> {
-        let (case_sender, case_receiver) = bounded::<Case<T>>(pending_max);
+    ) -> std::io::Result<Judges<P, L>> {
+        let (case_sender, case_receiver) = bounded::<Case<P, L>>(pending_max);
         // As large as the most cases there can be, so that a judge never waits to give one back.
         let (judged_sender, judged) = bounded(pending_max);
         let threads = (0..threads)
             .map(|_| {
                 let (cases, judged, wake) = (case_receiver.clone(), judged_sender.clone(), wake.clone());
                 std::thread::Builder::new().name("vinet-judge".into()).spawn(move || {
-                    for Case { ticket, terms, policy } in cases {
-                        let verdict = judge_safely(&terms, &policy, verify);
-                        if judged.send(Judged { ticket, terms, verdict }).is_err() {
+                    for case in cases {
+                        if judged.send(case.judge(verify)).is_err() {
                             return;
                         }
                         wake();
@@ -89,7 +114,7 @@ impl<T: Send + 'static> Judges<T> {
     ///
     /// # Errors
     /// The case: try again later.
-    pub fn submit(&mut self, case: Case<T>) -> Result<(), Box<Case<T>>> {
+    pub fn submit(&mut self, case: Case<P, L>) -> Result<(), Box<Case<P, L>>> {
         if !self.is_free() {
             return Err(Box::new(case));
         }
@@ -100,7 +125,7 @@ impl<T: Send + 'static> Judges<T> {
     }
 
     /// A case that has been judged, if there is one.
-    pub fn judged(&mut self) -> Option<Judged<T>> {
+    pub fn judged(&mut self) -> Option<Judged<P, L>> {
         let judged = self.judged.try_recv().ok()?;
         self.pending -= 1;
         Some(judged)
@@ -113,7 +138,7 @@ impl<T: Send + 'static> Judges<T> {
     }
 }
 
-impl<T> Drop for Judges<T> {
+impl<P, L> Drop for Judges<P, L> {
     fn drop(&mut self) {
         // Without a sender the judges end after the cases that they have.
         self.cases = None;
@@ -123,9 +148,23 @@ impl<T> Drop for Judges<T> {
     }
 }
 
-fn judge_safely(terms: &Terms, policy: &Arc<Policy>, verify: Verify) -> Result<Arc<Executable>, Rejection> {
-    std::panic::catch_unwind(std::panic::AssertUnwindSafe(|| judge(terms, policy, verify))).unwrap_or_else(|_| {
-        Err(Rejection::new("router-fault", "the router failed while it judged the program; tell its operator", None))
+impl<P, L> Case<P, L> {
+    fn judge(self, verify: Verify) -> Judged<P, L> {
+        match self {
+            Case::Program { ticket, terms, policy, lemmas } => {
+                let verdict = safely(|| judge(&terms, &policy, &lemmas, verify));
+                Judged::Program { ticket, terms, verdict }
+            }
+            Case::Lemma { ticket, lemma, store } => {
+                Judged::Lemma { ticket, verdict: safely(|| judge_lemma(&lemma, &store)) }
+            }
+        }
+    }
+}
+
+fn safely<T>(judge: impl FnOnce() -> Result<T, Rejection>) -> Result<T, Rejection> {
+    catch_unwind(AssertUnwindSafe(judge)).unwrap_or_else(|_| {
+        Err(Rejection::new("router-fault", "the router failed while it judged this; tell its operator", None))
     })
 }
 
@@ -133,7 +172,12 @@ fn judge_safely(terms: &Terms, policy: &Arc<Policy>, verify: Verify) -> Result<A
 ///
 /// # Errors
 /// The program may not run here, and why.
-pub fn judge(terms: &Terms, policy: &Arc<Policy>, verify: Verify) -> Result<Arc<Executable>, Rejection> {
+pub fn judge(
+    terms: &Terms,
+    policy: &Arc<Policy>,
+    lemmas: &LemmaStore,
+    verify: Verify,
+) -> Result<Arc<Executable>, Rejection> {
     let sent = terms.proof.as_deref();
     let proof = match (verify, sent) {
         (Verify::Proof, None) => {
@@ -144,21 +188,67 @@ pub fn judge(terms: &Terms, policy: &Arc<Policy>, verify: Verify) -> Result<Arc<
             ));
         }
         (Verify::Proof | Verify::Either, Some(proof)) => std::borrow::Cow::Borrowed(proof),
-        (Verify::Static, _) | (Verify::Either, None) => std::borrow::Cow::Owned(analyse(terms, policy)?),
+        (Verify::Static, _) | (Verify::Either, None) => std::borrow::Cow::Owned(analyse(terms, policy, lemmas)?),
     };
-    let checked = check(&terms.program, &proof, terms.principal, policy)
+    let checked = check(&terms.program, &proof, terms.principal, policy, lemmas)
         .map_err(|reject| Rejection::new(reject.code(), &reject.to_string(), instr(reject.instr())))?;
+    fits_workers(checked.program())?;
     let executable = Executable::lower(Arc::new(checked))
         .map_err(|error| Rejection::new("not-lowered", &format!("this router cannot run it: {error}"), None))?;
     Ok(Arc::new(executable))
 }
 
-/// The router's own proof.
-fn analyse(terms: &Terms, policy: &Policy) -> Result<Vec<u8>, Rejection> {
+/// The router's own certificate.
+fn analyse(terms: &Terms, policy: &Policy, lemmas: &LemmaStore) -> Result<Vec<u8>, Rejection> {
     let program = Program::decode(&terms.program)
         .map_err(|error| Rejection::new("malformed-program", &format!("the program cannot be read: {error}"), None))?;
-    vinet_prover::prove(&program, &terms.principal, policy)
-        .map_err(|error| Rejection::new(error.code(), &error.to_string(), instr(error.instr())))
+    vinet_prover::analyse(&program, &terms.principal, policy, lemmas)
+        .map_err(|error| Rejection::new("not-analysed", &error.to_string(), None))
+}
+
+/// Whether the workers can run what the checker accepted: they take packets one by one and make none.
+fn fits_workers(program: &Program) -> Result<(), Rejection> {
+    if let Some(number) = first_generate(program.body()) {
+        let text = "this router's workers make no packets, so they cannot run a program with GENERATE";
+        return Err(Rejection::new("generate-unsupported", text, instr(Some(number))));
+    }
+    if program.window() != 1 {
+        let window = match program.window() {
+            0 => "as many as the policy allows".to_owned(),
+            packets => format!("{packets} packets"),
+        };
+        let text = format!("this router's workers run windows of one packet; the program asks for {window}");
+        return Err(Rejection::new("window-unsupported", &text, None));
+    }
+    Ok(())
+}
+
+/// The number of the first GENERATE of `block`, whose instructions are counted from 0.
+fn first_generate(block: &[Instr]) -> Option<usize> {
+    let mut number = 0;
+    for instr in block {
+        if matches!(instr, Instr::Generate { .. }) {
+            return Some(number);
+        }
+        let mut inside = number + 1;
+        for inner in instr.blocks() {
+            if let Some(found) = first_generate(inner) {
+                return Some(inside + found);
+            }
+            inside += inner.iter().map(Instr::count).sum::<usize>();
+        }
+        number += instr.count();
+    }
+    None
+}
+
+/// Checks one lemma against the store that it is to be added to, and gives its number and the store with it.
+fn judge_lemma(lemma: &NewLemma, store: &Arc<LemmaStore>) -> Result<(usize, Arc<LemmaStore>), Rejection> {
+    let mut with = LemmaStore::clone(store);
+    match with.add(&lemma.lemma, &lemma.proof) {
+        Ok(number) => Ok((number, Arc::new(with))),
+        Err(error) => Err(Rejection::new("lemma-rejected", &error.to_string(), None)),
+    }
 }
 
 fn instr(number: Option<usize>) -> Option<u32> {
@@ -168,22 +258,23 @@ fn instr(number: Option<usize>) -> Option<u32> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::admission::tests::{firewall, policy, prefix};
+    use crate::admission::tests::{firewall, policy, prefix, prove};
     use std::time::Duration;
     use vinet_session::identity::{AuthorityKey, Subject, Validity, parse_principal};
-    use vinet_session::message::{Class, lemma_root};
+    use vinet_session::message::Class;
+    use vinet_trusted::program::{ALL_PACKETS, AddrTerm, Cond};
 
     /// A firewall's terms, with a proof that is right or rubbish.
     fn terms(good: bool) -> Terms {
         let principal = parse_principal("198.51.100.7").unwrap();
         let program = firewall(&[prefix("192.0.2.66/32")], 60);
-        let proof = vinet_prover::prove(&program, &principal, &policy()).unwrap();
+        let proof = prove(&program, &principal).unwrap();
         let key = AuthorityKey::generate("bench").unwrap();
         let identity = key.issue_identity(Subject::Owner(principal), Validity::starting(0, 1 << 40)).unwrap();
         Terms {
             router: identity.public(),
             policy_id: policy().id(),
-            lemma_root: lemma_root(),
+            lemma_root: vinet_prover::library().root(),
             program: program.encode(),
             proof: Some(if good { proof } else { vec![0x77; 100] }),
             principal,
@@ -197,25 +288,61 @@ mod tests {
         }
     }
 
+    fn case(ticket: u32, good: bool) -> Case<u32, u32> {
+        Case::Program {
+            ticket,
+            terms: Box::new(terms(good)),
+            policy: Arc::new(policy()),
+            lemmas: vinet_prover::library(),
+        }
+    }
+
     #[test]
     fn every_case_comes_back_with_its_own_verdict_and_its_ticket() {
         let (woken, wakes) = crossbeam::channel::unbounded();
         let mut judges = Judges::start(Verify::Proof, 2, 64, move || woken.send(()).unwrap()).unwrap();
-        let policy = Arc::new(policy());
-        for ticket in 0..64u32 {
-            let case = Case { ticket, terms: terms(ticket % 3 != 0), policy: Arc::clone(&policy) };
-            judges.submit(case).unwrap();
+        for ticket in 0..63u32 {
+            judges.submit(case(ticket, ticket % 3 != 0)).unwrap();
         }
+        let lemma = NewLemma { lemma: vec![0xff; 10], proof: Vec::new() };
+        judges.submit(Case::Lemma { ticket: 63, lemma, store: vinet_prover::library() }).unwrap();
         // All 64 are somewhere on the way, so one more is refused and comes back.
-        let refused = judges.submit(Case { ticket: 64, terms: terms(true), policy }).unwrap_err();
-        assert_eq!((refused.ticket, judges.pending()), (64, 64));
+        let refused = judges.submit(case(64, true)).unwrap_err();
+        assert!(matches!(*refused, Case::Program { ticket: 64, .. }));
+        assert_eq!(judges.pending(), 64);
         let mut seen = [false; 64];
         for _ in 0..64 {
             wakes.recv_timeout(Duration::from_secs(20)).unwrap();
-            let judged = judges.judged().expect("a case is there before its wake");
-            assert_eq!(judged.verdict.is_ok(), judged.ticket % 3 != 0, "{:?}", judged.verdict.err());
-            assert!(!std::mem::replace(&mut seen[judged.ticket as usize], true));
+            let ticket = match judges.judged().expect("a case is there before its wake") {
+                Judged::Program { ticket, verdict, .. } => {
+                    assert_eq!(verdict.is_ok(), ticket % 3 != 0, "{:?}", verdict.err());
+                    ticket
+                }
+                Judged::Lemma { ticket, verdict } => {
+                    assert_eq!(verdict.unwrap_err().code(), "lemma-rejected");
+                    ticket
+                }
+            };
+            assert!(!std::mem::replace(&mut seen[ticket as usize], true));
         }
         assert_eq!((judges.pending(), judges.judged().is_none()), (0, true));
+    }
+
+    #[test]
+    fn what_the_workers_cannot_run_is_named() {
+        let generate = Instr::Generate { src: AddrTerm::ThisIp, dst: AddrTerm::ThisIp, data: 2 };
+        let content = Instr::Content { dests: 1, contents: 2, arg: ALL_PACKETS };
+        let empty = Cond::Empty { arg: ALL_PACKETS };
+        let inside = Instr::If { cond: empty, then: vec![], otherwise: vec![content.clone(), generate] };
+        let code = |window, body: Vec<Instr>| {
+            let program = Program::new(60, window, Vec::new(), body).unwrap();
+            fits_workers(&program).map_err(|why| (why.code().to_owned(), why.instr()))
+        };
+        let discard = Instr::Discard { arg: ALL_PACKETS };
+        let unsupported = |what: &str, instr| Err((format!("{what}-unsupported"), instr));
+        assert_eq!(code(0, vec![discard.clone(), content, inside]), unsupported("generate", Some(4)));
+        assert_eq!(code(0, vec![discard.clone()]), unsupported("window", None));
+        assert_eq!(code(8, vec![discard.clone()]), unsupported("window", None));
+        assert_eq!(code(1, vec![discard]), Ok(()));
     }
 }

@@ -1,7 +1,7 @@
 //! The router daemon and its control core.
 //!
 //! [`daemon`] starts and ends a router; [`core`] is its one event loop, around [`server`] (strangers' sessions),
-//! [`admission`] (which programs run) with the [`judges`] (proof checks off the loop), [`plane`] (the workers' way to
+//! [`admission`] (which programs run) with the [`judges`] (proof checks off the loop) and [`lemmas`] (what proofs may cite), [`plane`] (the workers' way to
 //! the kernel and back, over [`kernel`]) and [`admin`] (the operator's socket). Workers and ports are
 //! `vinet-fastpath`'s; the protocol itself is `vinet-session`'s.
 #![forbid(unsafe_code)]
@@ -14,6 +14,7 @@ pub mod core;
 pub mod daemon;
 pub mod judges;
 pub mod kernel;
+pub mod lemmas;
 pub mod lock;
 pub mod log;
 pub mod plane;

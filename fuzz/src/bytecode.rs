@@ -4,13 +4,13 @@
 //! Decoding is total; what decodes has exactly the bytes it came from, and everything that is computed from a decoded
 //! program (its parts, cost, meaning, obligations) is computed without a panic.
 
-use crate::programs;
+use crate::programs::{self, AnyAnswers};
 use crate::random::Random;
 use vinet_client::disasm;
 use vinet_client::lang::compile;
 use vinet_trusted::addr::{Addr, Principal};
 use vinet_trusted::check;
-use vinet_trusted::meaning::{self, Packet};
+use vinet_trusted::meaning;
 use vinet_trusted::program::{NODES_MAX, Program};
 
 /// Programs at random, and the shipped ones.
@@ -45,25 +45,26 @@ pub fn target(data: &[u8]) -> bool {
     let policy = crate::policy::end_user();
     let Ok(program) = Program::decode(data) else { return false };
     assert_eq!(program.encode(), data, "two encodings of one program");
-    let again = Program::new(program.lifetime_s(), program.words().to_vec(), program.body().to_vec());
+    let again = Program::new(program.lifetime_s(), program.window(), program.words().to_vec(), program.body().to_vec());
     assert_eq!(again.as_ref(), Ok(&program), "the parts of a program make another one");
     assert!(disasm::listing(&program).lines().count() <= 8 * NODES_MAX, "a listing is bounded like its program");
     let owners = [
         Principal::EndUser(Addr::V4(0xc000_0201)),
         Principal::edge_router(Addr::V4(0xc000_0201), 24).expect("a prefix length within the family"),
     ];
-    let window = [
-        Packet { src: Addr::V4(0x0a00_0001), dst: Addr::V4(0xc000_0201) },
-        Packet { src: Addr::V6(1), dst: Addr::V6(2) },
-    ];
+    let mut random = Random::new(data.len() as u64);
+    let lemmas = vinet_prover::library();
+    // Damage can ask for more turns than there is time for.
+    let turns = |_| Some(3);
     for owner in owners {
-        for answer in [false, true] {
+        for _ in 0..2 {
+            let window = programs::window(&mut random);
             // A name that the owner has not is a lawful answer.
-            let _ = meaning::run(&program, &owner, &window, &mut |_, _| answer);
+            let _ = meaning::run(&program, &owner, policy, &window, &mut AnyAnswers(&mut random), &turns);
         }
         // No proof at all: obligations are computed, and met by nothing.
-        let _ = check::check(data, &[], owner, policy);
-        let _ = vinet_prover::prove(&program, &owner, policy);
+        let _ = check::check(data, &[], owner, policy, &lemmas);
+        let _ = vinet_prover::prove(&program, &owner, policy, &lemmas, &[]);
     }
     true
 }

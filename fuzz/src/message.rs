@@ -5,8 +5,8 @@
 use std::sync::OnceLock;
 use vinet_session::message::{decode_reply, decode_request, encode_reply, encode_request};
 use vinet_session::{
-    AuthorityKey, Certificate, Class, Identity, ProgramStatus, Receipt, ReceiptTerms, Rejection, Reply, Request,
-    SignedPolicy, Subject, Terms, Upload, Validity, Withdraw, lemma_root, parse_principal,
+    AuthorityKey, Certificate, Class, Identity, LemmaPlace, NewLemma, ProgramStatus, Receipt, ReceiptTerms, Rejection,
+    Reply, Request, SignedPolicy, Subject, Terms, Upload, Validity, Withdraw, parse_principal,
 };
 use vinet_trusted::addr::Addr;
 use vinet_trusted::policy::PrincipalKind;
@@ -38,7 +38,7 @@ pub(crate) fn requests() -> Vec<Request> {
         let terms = Terms {
             router: router.public(),
             policy_id: [1; 32],
-            lemma_root: lemma_root(),
+            lemma_root: [8; 32],
             program: vec![2; 40],
             proof,
             principal: owner.principal().expect("an owner"),
@@ -60,6 +60,7 @@ pub(crate) fn requests() -> Vec<Request> {
         Request::List,
         Request::Show { instance: 77 },
         Request::Withdraw(Withdraw::sign(router.public(), 77, [5; 16], 2_000_000_000, owner)),
+        Request::AddLemma(NewLemma { lemma: vec![7; 30], proof: vec![9; 50] }),
     ]
 }
 
@@ -94,12 +95,13 @@ pub(crate) fn replies() -> Vec<Reply> {
         nonce: [3; 16],
     };
     vec![
-        Reply::Policy(SignedPolicy::sign(crate::policy::end_user(), lemma_root(), router)),
+        Reply::Policy(SignedPolicy::sign(crate::policy::end_user(), [8; 32], router)),
         Reply::Receipt(Receipt::sign(terms, router)),
         Reply::List(vec![status.clone(); 3]),
         Reply::List(Vec::new()),
         Reply::Status(status.clone()),
         Reply::Withdrawn(status),
+        Reply::Lemma(LemmaPlace { index: 300, root: [8; 32] }),
         Reply::Rejected(Rejection::new("not-proven", "obligation 3 is not shown", Some(3))),
         Reply::Rejected(Rejection::new("expired", "too late", None)),
     ]

@@ -12,8 +12,9 @@ use vinet_pktops::parse::{self, Headers, Transport};
 use vinet_pktops::{Executable, Verdict};
 use vinet_trusted::addr::{Addr, Principal};
 use vinet_trusted::check::check;
+use vinet_trusted::packet::Test;
 use vinet_trusted::policy::{Limits, Policy};
-use vinet_trusted::program::{AddrExpr, Cond, Field, Instr, Program};
+use vinet_trusted::program::{AddrExpr, Cond, Field, Instr, Program, Word};
 
 const OWNER_V4: Principal = Principal::EndUser(Addr::V4(0xc000_0201));
 const OWNER_V6: Principal = Principal::EndUser(Addr::V6(0x2001_0db8_0000_0000_0000_0000_0000_0001));
@@ -53,24 +54,22 @@ fn executables() -> &'static [Executable] {
         let limits = Limits { stream_flows_max: 4, stream_islands_max: 2, ..shipped.limits };
         let policy = Arc::new(Policy { limits, ..Policy::clone(shipped) });
         let to_owner = AddrExpr { this_ip: true, ..AddrExpr::default() };
-        let cond = Cond::And(
-            Box::new(Cond::Contains { arg: 1, word: 0 }),
-            Box::new(Cond::Or(
-                Box::new(Cond::Contains { arg: 1, word: 1 }),
-                Box::new(Cond::Not(Box::new(Cond::Contains { arg: 1, word: 2 }))),
-            )),
-        );
+        let contains = |word| Box::new(Cond::Contains { arg: 1, word });
+        let either = Cond::Or { a: contains(1), b: Box::new(Cond::Not { cond: contains(2) }) };
+        let cond = Cond::And { a: contains(0), b: Box::new(either) };
         let body = vec![
-            Instr::Select { out: 1, arg: 0, field: Field::Dst, addrs: to_owner },
+            Instr::Select { out: 1, arg: 0, test: Test::In { field: Field::Dst, addrs: to_owner } },
             Instr::If { cond, then: vec![Instr::Discard { arg: 1 }], otherwise: vec![] },
         ];
-        let words = vec![b"word".to_vec(), b"two".to_vec(), b"\0".to_vec()];
-        let program = Program::new(60, words, body).expect("a program");
+        let word = |fold, bytes: &[u8]| Word { fold, bytes: bytes.to_vec() };
+        let words = vec![word(false, b"word"), word(true, b"two"), word(false, b"\0")];
+        let program = Program::new(60, 1, words, body).expect("a program");
         [OWNER_V4, OWNER_V6]
             .into_iter()
             .map(|owner| {
-                let proof = vinet_prover::prove(&program, &owner, &policy).expect("a proof");
-                let checked = check(&program.encode(), &proof, owner, &policy).expect("a proof that holds");
+                let lemmas = vinet_prover::library();
+                let proof = vinet_prover::prove(&program, &owner, &policy, &lemmas, &[]).expect("a proof");
+                let checked = check(&program.encode(), &proof, owner, &policy, &lemmas).expect("a proof that holds");
                 Executable::lower(Arc::new(checked)).expect("an executable")
             })
             .collect()

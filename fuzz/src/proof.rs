@@ -4,13 +4,13 @@
 //! The checker is total, and whatever it accepts, a damaged program with a damaged proof included, does nothing in the
 //! reference interpreter that the policy forbids.
 
-use crate::programs;
+use crate::programs::{self, AnyAnswers};
 use crate::random::Random;
 use std::sync::Arc;
 use vinet_trusted::addr::{Addr, Principal};
-use vinet_trusted::check::check;
-use vinet_trusted::meaning::{self, Event, Packet};
-use vinet_trusted::program::Program;
+use vinet_trusted::check::{Checked, check};
+use vinet_trusted::meaning::{self, Event};
+use vinet_trusted::packet::Packet;
 
 const OWNER: Principal = Principal::EndUser(Addr::V4(0xc000_0201));
 
@@ -27,7 +27,7 @@ pub fn corpus() -> Vec<Vec<u8>> {
     let lawful = (0..100).map(|_| programs::lawful_program(&mut random)).collect::<Vec<_>>();
     let others = (0..20).map(|_| programs::program(&mut random)).collect::<Vec<_>>();
     let proven = lawful.iter().filter_map(|program| {
-        let proof = vinet_prover::prove(program, &OWNER, policy).ok()?;
+        let proof = vinet_prover::prove(program, &OWNER, policy, &vinet_prover::library(), &[]).ok()?;
         Some(pair(&program.encode(), &proof))
     });
     proven.chain(others.iter().map(|program| pair(&program.encode(), &[]))).collect()
@@ -41,37 +41,37 @@ pub fn target(data: &[u8]) -> bool {
     let policy = crate::policy::end_user();
     let Some((len, rest)) = data.split_first_chunk::<2>() else { return false };
     let (bytes, proof) = rest.split_at(rest.len().min(usize::from(u16::from_be_bytes(*len))));
-    let Ok(checked) = check(bytes, proof, OWNER, policy) else { return false };
+    let Ok(checked) = check(bytes, proof, OWNER, policy, &vinet_prover::library()) else { return false };
     assert_eq!(checked.program().encode(), bytes, "the program that was checked is another one");
     let mut random = Random::new(data.len() as u64);
     for _ in 0..4 {
-        run(checked.program(), &mut random);
+        run(&checked, &mut random);
     }
     // What is accepted can be lowered, or is refused; an executable of other cells than the policy allows cannot be.
     let _ = vinet_pktops::Executable::lower(Arc::new(checked));
     true
 }
 
-fn run(program: &Program, random: &mut Random) {
-    let policy = crate::policy::end_user();
-    let addrs = [Addr::V4(0xc000_0201), Addr::V4(0xc000_0202), Addr::V6(1), Addr::V4(random.bits() as u32)];
-    let window: Vec<Packet> =
-        (0..random.below(4)).map(|_| Packet { src: *random.pick(&addrs), dst: *random.pick(&addrs) }).collect();
-    let answers = random.bits();
-    let mut asked = 0;
-    let mut contains = |_: &[usize], _: &[u8]| {
-        asked += 1;
-        answers >> (asked % 64) & 1 == 1
-    };
-    let events = meaning::run(program, &OWNER, &window, &mut contains).expect("an accepted program uses no unset name");
-    for event in events {
-        let (formula, index) = match event {
-            Event::Discard(i) => (&policy.discard, i),
-            Event::Group(i) => (&policy.group, i),
-            Event::Scan(i) => (&policy.scan, i),
+fn run(checked: &Checked, random: &mut Random) {
+    let (program, policy) = (checked.program(), crate::policy::end_user());
+    let window = programs::window(random);
+    let turns = |instr| checked.turns(instr);
+    let run = meaning::run(program, &OWNER, policy, &window, &mut AnyAnswers(random), &turns);
+    let run = run.expect("an accepted program uses no unset name");
+    // Complexity is about every window that the program may be given; the empty one it is not given.
+    if (1..=usize::from(checked.window())).contains(&window.len()) {
+        let ceiling = checked.complexity().saturating_mul(window.len() as u64);
+        assert!(run.cost <= ceiling, "a run costs {}, above {ceiling}", run.cost);
+    }
+    for event in run.events {
+        let (formula, packet) = match event {
+            Event::Discard(i) => (&policy.discard, window[i]),
+            Event::Group(i) => (&policy.group, window[i]),
+            Event::Scan(i) => (&policy.scan, window[i]),
+            Event::Generate { src, dst, .. } => (&policy.generate, Packet::between(src, dst)),
         };
-        let Packet { src, dst } = window[index];
-        assert_eq!(formula.eval(&OWNER, src, dst), Ok(true), "{event:?} of a packet from {src} to {dst} is forbidden");
+        let allowed = formula.eval(&OWNER, &packet, &|_| unreachable!("a policy has no slots"));
+        assert_eq!(allowed, Ok(true), "{event:?} of {packet:?} is forbidden");
     }
 }
 
@@ -79,11 +79,12 @@ fn run(program: &Program, random: &mut Random) {
 mod tests {
     use super::*;
     use vinet_trusted::addr::{Prefix, PrefixSet};
-    use vinet_trusted::program::{ALL_PACKETS, AddrExpr, Field, Instr};
+    use vinet_trusted::packet::Test;
+    use vinet_trusted::program::{ALL_PACKETS, AddrExpr, Field, Instr, Program};
 
     /// Programs that touch what their owner does not own.
     fn foul_programs() -> Vec<Vec<u8>> {
-        let select = |field, addrs| Instr::Select { out: 1, arg: ALL_PACKETS, field, addrs };
+        let select = |field, addrs| Instr::Select { out: 1, arg: ALL_PACKETS, test: Test::In { field, addrs } };
         let among = |prefix| AddrExpr { prefixes: PrefixSet::new(vec![prefix]), ..AddrExpr::default() };
         let own = || AddrExpr { this_ip: true, ..AddrExpr::default() };
         let another = Prefix::host(Addr::V4(0xcb00_7102));
@@ -98,8 +99,10 @@ mod tests {
             vec![select(Field::Dst, among(everyone)), discard(1)],
             vec![select(Field::Src, own()), discard(1)],
             vec![select(Field::Dst, own()), discard(ALL_PACKETS)],
+            vec![select(Field::Dst, own()), Instr::Union { out: 2, a: 1, b: ALL_PACKETS }, discard(2)],
+            vec![Instr::Partition { out: 1, arg: ALL_PACKETS, field: Field::Src }],
         ];
-        bodies.into_iter().map(|body| Program::new(60, vec![], body).expect("a program").encode()).collect()
+        bodies.into_iter().map(|body| Program::new(60, 1, vec![], body).expect("a program").encode()).collect()
     }
 
     #[test]
@@ -109,7 +112,11 @@ mod tests {
         let policy = crate::policy::end_user();
         crate::run("foul", &proofs, 4000, |proof| {
             for program in &foul {
-                assert!(check(program, proof, OWNER, policy).is_err(), "accepted: {:?}", Program::decode(program));
+                assert!(
+                    check(program, proof, OWNER, policy, &vinet_prover::library()).is_err(),
+                    "accepted: {:?}",
+                    Program::decode(program)
+                );
             }
             true
         });

@@ -2,27 +2,31 @@
 //! worst case tried, in cycles, half as much again, rounded up.
 //!
 //! `cargo bench -p vinet-pktops --bench routines`, on a machine that does nothing else. A sample is the mean of one
-//! batch of 64 packets, because a clock read costs as much as a routine. What a step costs is the difference between
-//! programs that have it often and programs that have it once, and these programs are kept from becoming table
-//! verdicts and from being folded: the price is that of the slow way, which no lowering exceeds.
+//! batch of 256 packets, because a clock read costs as much as a routine. What a step costs is the difference between
+//! programs that have it often and programs that have it once, run as they are written, on windows of 1, 64 and 256
+//! packets, the worst of them: no lowering exceeds that. A step that is paid for once in a run, and not for each
+//! packet, is measured for each run.
 
 use hdrhistogram::Histogram;
 use std::hint::black_box;
 use std::sync::Arc;
 use std::time::Instant;
-use vinet_pktops::contains_string::Words;
+use vinet_pktops::Executable;
+use vinet_pktops::contains_string::{WordMask, Words};
+use vinet_pktops::datagram::Sender;
 use vinet_pktops::parse::{Headers, Transport, headers, transport};
 use vinet_pktops::stream::{FlowKey, Streams};
-use vinet_pktops::{Executable, State};
-use vinet_trusted::addr::{Addr, Prefix, PrefixSet, Principal};
+use vinet_trusted::addr::{Addr, AddrExpr, Prefix, PrefixSet, Principal};
 use vinet_trusted::check::check;
-use vinet_trusted::policy::{Costs, Formula, Limits, OverBudget, Policy, PrincipalKind};
-use vinet_trusted::program::{AddrExpr, Cond, Field, Instr, PREFIXES_MAX, Program, Slot};
+use vinet_trusted::packet::{Field, Number, Ranges, Test};
+use vinet_trusted::policy::{Costs, Limits, OverBudget, Policy, PrincipalKind};
+use vinet_trusted::program::{AddrTerm, Cond, Expr, Instr, PREFIXES_MAX, Program, Slot, Word};
 
-const BATCH: usize = 64;
-const SAMPLES: usize = 4000;
+const BATCH: usize = 256;
+const SAMPLES: usize = 2000;
 /// How often a step stands in a program whose price is measured.
 const REPEATS: usize = 24;
+const WINDOWS: [u16; 3] = [1, 64, 256];
 const OWNER: Addr = Addr::V4(0x0a00_0005);
 const LONGEST_PAYLOAD: usize = 1448;
 
@@ -65,10 +69,17 @@ fn policy() -> Arc<Policy> {
         partition: 0,
         foreach: 0,
         test: 0,
+        set: 0,
+        arithmetic: 0,
+        turn: 0,
         discard: 0,
         contains: 0,
         contains_per_64_bytes: 0,
         stream: 0,
+        content: 0,
+        content_per_64_bytes: 0,
+        generate: 0,
+        generate_per_64_bytes: 0,
     };
     let limits = Limits {
         program_bytes_max: 1 << 18,
@@ -77,78 +88,113 @@ fn policy() -> Arc<Policy> {
         complexity_max: 1,
         cost_max: 3600,
         packet_bytes_max: 1500,
+        window_packets_max: 256,
+        window_us_max: 200,
+        generate_port: 4789,
+        generate_rate_max: 1,
         stream_flows_max: 65_536,
         stream_islands_max: 8,
         packet_rate_default: 1,
         packet_rate_max: 1,
         over_budget: OverBudget::Forward,
     };
-    let owns = Formula::Owns(Field::Dst);
+    let owns = Test::Owns { field: Field::Dst };
     Arc::new(Policy {
         name: "bench".into(),
         principals: PrincipalKind::EndUser,
         discard: owns.clone(),
         group: owns.clone(),
-        scan: owns,
+        scan: owns.clone(),
+        generate: owns,
         costs,
         limits,
     })
 }
 
-/// An executable for the owner's packets whose steps cannot be folded away: it tells 8,192 classes of sources apart, too
-/// many for a table of decisions, so it runs as it is written. What tells them apart is in a loop over no groups, and
-/// costs nothing.
-fn unfolded(steps: &[Instr]) -> Executable {
-    let hosts_with_bit = |bit: u32| -> AddrExpr {
-        let hosts = (0..1u32 << 13).filter(|host| host >> bit & 1 != 0);
-        of(&hosts.map(|host| Prefix::host(Addr::V4(0x0b00_0000 + host))).collect::<Vec<_>>())
-    };
-    let never = (0..13).map(|bit| Instr::Select { out: 7, arg: 2, field: Field::Src, addrs: hosts_with_bit(bit) });
+/// The slots of [`unfolded`] and the first free one.
+const OWN: Slot = 1;
+const NOBODY: Slot = 2;
+const GROUPS: Slot = 3;
+const NUMBER: Slot = 4;
+const FREE: Slot = 5;
+
+/// An executable for the owner's packets that runs as it is written: its integer keeps it from being folded.
+fn unfolded(window: u16, words: &[Word], steps: &[Instr]) -> Executable {
     let mut body = vec![
-        Instr::Select { out: 1, arg: 0, field: Field::Dst, addrs: this_ip() },
+        select(OWN, 0, Field::Dst, AddrExpr { this_ip: true, ..AddrExpr::default() }),
         // Nobody of the benchmark's sources.
-        Instr::Select { out: 2, arg: 1, field: Field::Src, addrs: of(&[Prefix::host(Addr::V4(7))]) },
-        Instr::Partition { out: 3, arg: 2, field: Field::Src },
-        Instr::Partition { out: 4, arg: 1, field: Field::Src },
-        Instr::Foreach { groups: 3, packets: 5, key: 6, body: never.collect() },
+        select(NOBODY, OWN, Field::Src, of(&[Prefix::host(Addr::V4(7))])),
+        Instr::Partition { out: GROUPS, arg: OWN, field: Field::Src },
+        Instr::Let { out: NUMBER, expr: Expr::Const { value: 0 } },
     ];
     body.extend_from_slice(steps);
-    lowered(Program::new(60, vec![], body).expect("a program"))
+    lowered(window, words, body)
 }
 
-fn lowered(program: Program) -> Executable {
+fn lowered(window: u16, words: &[Word], body: Vec<Instr>) -> Executable {
+    let program = Program::new(60, window, words.to_vec(), body).expect("a program");
     let (owner, policy) = (Principal::EndUser(OWNER), policy());
-    let proof = vinet_prover::prove(&program, &owner, &policy).expect("a proof");
-    Executable::lower(Arc::new(check(&program.encode(), &proof, owner, &policy).expect("accepted"))).expect("lowered")
+    let lemmas = vinet_prover::library();
+    let proof = vinet_prover::prove(&program, &owner, &policy, &lemmas, &[]).expect("a proof");
+    let checked = check(&program.encode(), &proof, owner, &policy, &lemmas).expect("accepted");
+    Executable::lower(Arc::new(checked)).expect("lowered")
 }
 
-fn this_ip() -> AddrExpr {
-    AddrExpr { this_ip: true, ..AddrExpr::default() }
+fn select(out: Slot, arg: Slot, field: Field, addrs: AddrExpr) -> Instr {
+    Instr::Select { out, arg, test: Test::In { field, addrs } }
 }
 
 fn of(prefixes: &[Prefix]) -> AddrExpr {
     AddrExpr { prefixes: PrefixSet::new(prefixes.to_vec()), ..AddrExpr::default() }
 }
 
-/// Packets of many sources, parsed.
-fn packets(payload: &[u8]) -> Vec<(Vec<u8>, Headers)> {
-    let frames = (0..BATCH as u32).map(|i| segment(i.wrapping_mul(0x9e37_79b1) >> 8, 1, payload));
+/// Packets of many sources, parsed, with their number at the start of each payload.
+fn packets(len: usize, distinct: bool) -> Vec<(Vec<u8>, Headers)> {
+    let payload = |i: u32| {
+        let number = if distinct { i.to_be_bytes() } else { [0; 4] };
+        number.into_iter().chain(std::iter::repeat(b'.')).take(len).collect::<Vec<u8>>()
+    };
+    let frames = (0..BATCH as u32).map(|i| segment(i.wrapping_mul(0x9e37_79b1) >> 8, 1, &payload(i)));
     frames.map(|frame| (headers(&frame).expect("a sound packet"), frame)).map(|(h, frame)| (frame, h)).collect()
 }
 
-fn run(executable: &Executable, state: &mut State, packets: &[(Vec<u8>, Headers)]) -> f64 {
+/// What a packet costs. What is generated is sent, into nothing.
+fn run(executable: &Executable, packets: &[(Vec<u8>, Headers)]) -> f64 {
+    let mut state = executable.state();
+    let packets: Vec<(&[u8], &Headers)> = packets.iter().map(|(frame, headers)| (&frame[..], headers)).collect();
+    let mut verdicts = Vec::with_capacity(packets.len());
+    let sender = Sender { program: [1; 32], key: [2; 32], port: 4789, first_batch: 0, mtu: 1500 };
     p99_ns(|| {
-        for (frame, headers) in packets {
-            let _ = black_box(executable.run(state, black_box(frame), black_box(headers), 0));
-        }
+        verdicts.clear();
+        executable.run_window(&mut state, black_box(&packets), 0, &mut verdicts, &mut |_leave, generated| {
+            let sent = sender.send(&generated, &mut |packet| {
+                black_box(packet);
+            });
+            sent.expect("it can be sent");
+        });
+        black_box(&verdicts);
     })
 }
 
-/// What one of the steps costs: `repeats` of them against none.
-fn step_ns(base_ns: f64, packets: &[(Vec<u8>, Headers)], step: &Instr, repeats: usize) -> f64 {
-    let executable = unfolded(&vec![step.clone(); repeats]);
-    let mut state = executable.state();
-    (run(&executable, &mut state, packets) - base_ns).max(0.0) / repeats as f64
+/// What `many` costs more than `few`, per packet, in the worst of the windows.
+fn more_ns(packets: &[(Vec<u8>, Headers)], words: &[Word], few: &[Instr], many: &[Instr]) -> f64 {
+    let ns = WINDOWS
+        .map(|window| run(&unfolded(window, words, many), packets) - run(&unfolded(window, words, few), packets));
+    ns.into_iter().fold(0.0, f64::max)
+}
+
+/// What one of the steps costs that is paid for each packet: many of them against none.
+fn step_ns(packets: &[(Vec<u8>, Headers)], step: &Instr, repeats: usize) -> f64 {
+    more_ns(packets, &[], &[], &vec![step.clone(); repeats]) / repeats as f64
+}
+
+/// What one of the steps costs that is paid for once in a run.
+fn once_ns(packets: &[(Vec<u8>, Headers)], step: &[Instr]) -> f64 {
+    let many: Vec<Instr> = step.iter().cycle().take(step.len() * REPEATS).cloned().collect();
+    let of_window =
+        |window: u16| run(&unfolded(window, &[], &many), packets) - run(&unfolded(window, &[], &[]), packets);
+    let ns = WINDOWS.map(|window| of_window(window) * f64::from(window) / REPEATS as f64);
+    ns.into_iter().fold(0.0, f64::max)
 }
 
 /// Payloads that are hard for a search in different ways: noise, nearly the word everywhere, its letters everywhere.
@@ -166,23 +212,38 @@ fn hard_payloads(word: &[u8], len: usize) -> [Vec<u8>; 3] {
     [random, repeat(&nearly), repeat(&word[..1])]
 }
 
+/// A way to look into a payload.
+type Search<'a> = &'a dyn Fn(&[u8]) -> u64;
+
 /// The worst of a fixed cost and a cost for 64 bytes, of one search.
 fn contains_ns() -> (f64, f64) {
     let (mut fixed, mut per_block) = (0f64, 0f64);
     for word in [&b"x"[..], b"ab", b"viagra", b"aaaaaaab", b"Content-Type: text/html; charset=us-ascii; format=flowed"]
     {
-        let words = Words::new(&[word.to_vec()]);
-        let timed = |payload: &[u8]| {
-            p99_ns(|| {
-                for _ in 0..BATCH {
-                    black_box(words.search(black_box(payload), 1));
-                }
-            })
-        };
-        for payload in hard_payloads(word, LONGEST_PAYLOAD) {
-            let (short, long) = (timed(&payload[..64]), timed(&payload));
-            fixed = fixed.max(short);
-            per_block = per_block.max((long - short) / ((LONGEST_PAYLOAD - 64) as f64 / 64.0));
+        let searched = Words::new(&[Word { fold: false, bytes: word.to_vec() }], 0);
+        let folded = Words::new(&[Word { fold: true, bytes: word.to_ascii_lowercase() }], 1);
+        let searches: [(&str, Search<'_>); 3] = [
+            ("search", &|payload| searched.search(payload, 1)),
+            ("search in any case", &|payload| folded.search(payload, 1)),
+            ("count", &|payload| u64::from(folded.count(payload, 0))),
+        ];
+        for (name, search) in searches {
+            let timed = |payload: &[u8]| {
+                p99_ns(|| {
+                    for _ in 0..BATCH {
+                        black_box(search(black_box(payload)));
+                    }
+                })
+            };
+            let (mut worst_fixed, mut worst_block) = (0f64, 0f64);
+            for payload in hard_payloads(word, LONGEST_PAYLOAD) {
+                let (short, long) = (timed(&payload[..64]), timed(&payload));
+                worst_fixed = worst_fixed.max(short);
+                worst_block = worst_block.max((long - short) / ((LONGEST_PAYLOAD - 64) as f64 / 64.0));
+            }
+            eprintln!("{name}, {} bytes: {worst_fixed:.1} ns, {worst_block:.2} ns for 64 bytes", word.len());
+            fixed = fixed.max(worst_fixed);
+            per_block = per_block.max(worst_block);
         }
     }
     (fixed, per_block)
@@ -192,10 +253,11 @@ fn contains_ns() -> (f64, f64) {
 /// out of order with all islands in use, and of one new flow after the other.
 fn stream_ns() -> f64 {
     // The longest word a program may have, so that the ends of islands are as long as they get.
-    let words = Words::new(&[vec![0xff; 64]]);
+    let words = Words::new(&[Word { fold: false, bytes: vec![0xff; 64] }], 1);
     let mut worst = 0f64;
-    for (flows, stride) in [(1000u32, 8u32), (1000, 1_000), (1_000_000, 8)] {
-        let mut streams = Streams::new(65_536, 8, 64);
+    let traffic = [(1000u32, 8u32), (1000, 1_000), (1_000_000, 8)];
+    for ((flows, stride), counted) in traffic.into_iter().flat_map(|traffic| [(traffic, 0), (traffic, 1 as WordMask)]) {
+        let mut streams = Streams::new(65_536, 8, 64, counted);
         let mut packet = 0u32;
         let payload = [b'.'; 8];
         let frame = segment(0, 1, &payload);
@@ -210,7 +272,7 @@ fn stream_ns() -> f64 {
                 packet = packet.wrapping_add(1);
             }
         });
-        eprintln!("stream, {flows} flows, stride {stride}: {ns:.1} ns");
+        eprintln!("stream, {flows} flows, stride {stride}, {counted} words counted: {ns:.1} ns");
         worst = worst.max(ns);
     }
     worst
@@ -223,42 +285,105 @@ fn mhz() -> f64 {
     line.and_then(|line| line.split(':').nth(1)).and_then(|mhz| mhz.trim().parse().ok()).unwrap_or(3000.0)
 }
 
+/// What joining the packets of a flow in a window costs each: the same program on windows of many and of one.
+fn join_ns(packets: &[(Vec<u8>, Headers)]) -> f64 {
+    let word = Word { fold: false, bytes: vec![0xff; 64] };
+    let cond = Cond::Contains { arg: NOBODY, word: 0 };
+    let asked = [Instr::If { cond, then: vec![], otherwise: vec![] }];
+    let ns = WINDOWS.map(|window| {
+        let without = run(&unfolded(window, &[], &[]), packets);
+        run(&unfolded(window, std::slice::from_ref(&word), &asked), packets) - without
+    });
+    (ns[1].max(ns[2]) - ns[0]).max(0.0)
+}
+
 fn main() {
     let mhz = mhz();
-    let empty = packets(b"");
-    let arg: Slot = 1;
-    let base = unfolded(&[]);
-    let mut state = base.state();
-    let base_ns = run(&base, &mut state, &empty);
+    let empty = packets(0, false);
+    let base_ns = WINDOWS.map(|window| {
+        let entered = vec![Instr::Let { out: 1, expr: Expr::Const { value: 0 } }];
+        let ns = run(&lowered(window, &[], entered), &empty);
+        eprintln!("windows of {window}: {ns:.1} ns");
+        ns
+    });
+    let base_ns = base_ns.into_iter().fold(0.0, f64::max);
     let many: Vec<Prefix> =
         (0..PREFIXES_MAX as u32 / 2).filter_map(|i| Prefix::of(Addr::V4(0xc000_0000 + i * 1024), 24)).collect();
-    let out: Slot = 8;
-    let select = |addrs| Instr::Select { out, arg, field: Field::Src, addrs };
-    let select_ns = step_ns(base_ns, &empty, &select(of(&[Prefix::host(Addr::V4(0xc000_0001))])), REPEATS);
-    let select_many_ns = (step_ns(base_ns, &empty, &select(of(&many)), 2) - select_ns).max(0.0);
-    let partition_ns = step_ns(base_ns, &empty, &Instr::Partition { out, arg, field: Field::Src }, REPEATS);
-    let discard_ns = step_ns(base_ns, &empty, &Instr::Discard { arg }, REPEATS);
-    let if_key = Instr::If {
-        cond: Cond::Not(Box::new(Cond::Not(Box::new(Cond::KeyIn {
-            key: 9,
-            addrs: of(&[Prefix::host(Addr::V4(0xc000_0001))]),
-        })))),
+    let one = || of(&[Prefix::host(Addr::V4(0xc000_0001))]);
+    let select_ns = step_ns(&empty, &select(FREE, OWN, Field::Src, one()), REPEATS);
+    let select_many_ns = (step_ns(&empty, &select(FREE, OWN, Field::Src, of(&many)), 2) - select_ns).max(0.0);
+    let ranges = Ranges::new((0..256).map(|i| (i * 4, i * 4)).collect()).expect("ranges");
+    let number = Instr::Select { out: FREE, arg: OWN, test: Test::Number { number: Number::SrcPort, ranges } };
+    let number_many_ns = (step_ns(&empty, &number, REPEATS) - select_ns).max(0.0);
+    let not = |a| Test::Not { a: Box::new(a) };
+    let deep = Instr::Select { out: FREE, arg: OWN, test: not(not(Test::In { field: Field::Src, addrs: one() })) };
+    let deep_ns = (step_ns(&empty, &deep, REPEATS) - select_ns).max(0.0) / 2.0;
+
+    let foreach = |i: Slot, body| Instr::Foreach { groups: GROUPS, packets: FREE + 2 * i, key: FREE + 2 * i + 1, body };
+    let loops: Vec<Instr> = (0..REPEATS as Slot).map(|i| foreach(i, vec![])).collect();
+    // The groups are found by the first that goes through them.
+    let foreach_ns = more_ns(&empty, &[], &loops[..1], &loops) / (REPEATS - 1) as f64;
+    let first_ns = more_ns(&empty, &[], &[], &loops[..1]);
+    let partition_ns = step_ns(&empty, &Instr::Partition { out: GROUPS, arg: OWN, field: Field::Src }, REPEATS);
+    let partition_ns = partition_ns.max(first_ns - foreach_ns);
+    let check = |cond: Cond| Instr::If {
+        cond: Cond::Not { cond: Box::new(Cond::Not { cond: Box::new(cond) }) },
         then: vec![],
         otherwise: vec![],
     };
-    let foreach = |body| Instr::Foreach { groups: 4, packets: 8, key: 9, body };
-    let many_tests = unfolded(&[foreach(vec![if_key; REPEATS])]);
-    let test_ns = (run(&many_tests, &mut many_tests.state(), &empty) - base_ns).max(0.0) / (3 * REPEATS) as f64;
-    let groups: Vec<Instr> = (0..REPEATS as Slot)
-        .map(|i| Instr::Foreach { groups: 4, packets: 8 + 2 * i, key: 9 + 2 * i, body: vec![] })
-        .collect();
-    let many_groups = unfolded(&groups);
-    let foreach_ns = (run(&many_groups, &mut many_groups.state(), &empty) - base_ns).max(0.0) / REPEATS as f64;
+    let key_checks = foreach(0, vec![check(Cond::AddrIn { addr: FREE + 1, addrs: one() }); REPEATS]);
+    let key_check_ns = more_ns(&empty, &[], &loops[..1], &[key_checks]) / (3 * REPEATS) as f64;
+    let set_check_ns = once_ns(&empty, &[check(Cond::Empty { arg: NOBODY })]) / 3.0;
+
+    let set_ns = [
+        Instr::Union { out: FREE, a: OWN, b: NOBODY },
+        Instr::Minus { out: FREE, a: OWN, b: NOBODY },
+        Instr::Size { out: NUMBER, arg: OWN },
+    ]
+    .map(|step| step_ns(&empty, &step, REPEATS))
+    .into_iter()
+    .fold(0.0, f64::max);
+    let constant = |value| Box::new(Expr::Const { value });
+    let slot = || Box::new(Expr::Slot { slot: NUMBER });
+    let let_ns = once_ns(&empty, &[Instr::Let { out: NUMBER, expr: Expr::Const { value: 3 } }]);
+    let sum = Expr::Add { a: Box::new(Expr::Mul { a: slot(), b: constant(1) }), b: constant(1) };
+    let sum_ns = once_ns(&empty, &[Instr::Let { out: NUMBER, expr: sum }]) / 5.0;
+    let offset = Instr::Offset { out: FREE, base: AddrTerm::Const { addr: OWNER }, by: Expr::Const { value: 1 } };
+    let offset_ns = once_ns(&empty, &[offset]) / 2.0;
+    // With the condition and the counting, which are paid for too.
+    let turns = Instr::While {
+        cond: Cond::AtMost { a: Expr::Slot { slot: NUMBER }, b: Expr::Const { value: REPEATS as i64 } },
+        max: 100,
+        body: vec![Instr::Let { out: NUMBER, expr: Expr::Add { a: slot(), b: constant(1) } }],
+    };
+    let zero = Instr::Let { out: NUMBER, expr: Expr::Const { value: 0 } };
+    let turn_ns = once_ns(&empty, &[zero, turns]) / REPEATS as f64;
+
     // Leave to discard is asked for once, whatever the program does.
-    let gated = unfolded(&[Instr::Discard { arg }]);
-    let gate_ns = (run(&gated, &mut gated.state(), &empty) - base_ns).max(0.0);
+    let discard = Instr::Discard { arg: OWN };
+    let discard_ns = step_ns(&empty, &discard, REPEATS).max(step_ns(&empty, &discard, 1));
     let (contains_fixed_ns, contains_block_ns) = contains_ns();
-    let stream_ns = stream_ns();
+    let stream_ns = stream_ns() + join_ns(&empty);
+
+    // Equal contents are compared byte by byte, others only hashed.
+    let blocks = (LONGEST_PAYLOAD - 64) as f64 / 64.0;
+    let content = [Instr::Content { dests: FREE, contents: FREE + 1, arg: OWN }];
+    let (mut content_ns, mut content_block_ns, mut generate_ns, mut generate_block_ns) = (0f64, 0f64, 0f64, 0f64);
+    for distinct in [false, true] {
+        let (short, long) = (packets(64, distinct), packets(LONGEST_PAYLOAD, distinct));
+        let (fixed_ns, long_ns) = (more_ns(&short, &[], &[], &content), more_ns(&long, &[], &[], &content));
+        content_ns = content_ns.max(fixed_ns);
+        content_block_ns = content_block_ns.max((long_ns - fixed_ns) / blocks);
+        for data in [FREE, FREE + 1] {
+            let this_ip = AddrTerm::ThisIp;
+            let generate = Instr::Generate { src: this_ip.clone(), dst: this_ip, data };
+            let sent = [&content[..], &vec![generate; 4]].concat();
+            let sent_ns = |packets| more_ns(packets, &[], &content, &sent) / 4.0;
+            let (fixed_ns, long_ns) = (sent_ns(&short), sent_ns(&long));
+            generate_ns = generate_ns.max(fixed_ns);
+            generate_block_ns = generate_block_ns.max((long_ns - fixed_ns) / blocks);
+        }
+    }
 
     println!(
         "# Measured by `cargo bench -p vinet-pktops --bench routines` at {mhz:.0} MHz: the 99th percentile of the"
@@ -268,14 +393,21 @@ fn main() {
     let lines = [
         ("program", base_ns),
         ("select", select_ns),
-        ("select_many", select_many_ns),
+        ("select_many", select_many_ns.max(number_many_ns)),
         ("partition", partition_ns),
         ("foreach", foreach_ns),
-        ("test", test_ns),
-        ("discard", discard_ns.max(gate_ns)),
+        ("test", key_check_ns.max(set_check_ns).max(deep_ns)),
+        ("set", set_ns),
+        ("arithmetic", let_ns.max(sum_ns).max(offset_ns)),
+        ("turn", turn_ns),
+        ("discard", discard_ns),
         ("contains", contains_fixed_ns),
         ("contains_per_64_bytes", contains_block_ns),
         ("stream", stream_ns),
+        ("content", content_ns),
+        ("content_per_64_bytes", content_block_ns),
+        ("generate", generate_ns),
+        ("generate_per_64_bytes", generate_block_ns),
     ];
     for (key, ns) in lines {
         let cycles = (ns * mhz / 1000.0 * 1.5).ceil().max(1.0);

@@ -1,9 +1,10 @@
-//! Decisions about words, as reduced ordered diagrams (Bryant, "Graph-Based Algorithms for Boolean Function
+//! Decisions about headers and words, as reduced ordered diagrams (Bryant, "Graph-Based Algorithms for Boolean Function
 //! Manipulation", 1986).
 //!
-//! A decision asks about words in rising order, each at most once, and two decisions that always agree are one: so
-//! dead code, constant conditions and repeated groupings cost nothing when a program runs. Diagrams can grow without
-//! need, so building them is bounded in nodes and in steps, and the caller has another way when a bound is met.
+//! A decision asks first about numbers in the headers, then about words, in rising order, each at most once, and two
+//! decisions that always agree are one: so dead code, constant conditions and repeated groupings cost nothing when a
+//! program runs. Diagrams can grow without need, so building them is bounded in nodes and in steps, and the caller has
+//! another way when a bound is met.
 
 use crate::contains_string::WordMask;
 use std::collections::HashMap;
@@ -13,9 +14,9 @@ use std::collections::HashMap;
 pub(crate) struct Decision(u32);
 
 impl Decision {
-    /// No, whatever the content.
+    /// No, whatever the packet holds.
     pub(crate) const NO: Decision = Decision(0);
-    /// Yes, whatever the content.
+    /// Yes, whatever the packet holds.
     pub(crate) const YES: Decision = Decision(1);
 
     const fn of(value: bool) -> Decision {
@@ -23,10 +24,10 @@ impl Decision {
     }
 }
 
-/// Asks about one word.
+/// Asks one question: those below [`Decisions::numbers`] are about numbers, the others about words.
 #[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
 struct Node {
-    word: u8,
+    question: u8,
     when: Decision,
     unless: Decision,
 }
@@ -41,6 +42,8 @@ pub(crate) struct Decisions {
     nodes: Vec<Node>,
     /// For each node, the words that it or a node below asks about.
     support: Vec<WordMask>,
+    /// How many questions are about numbers.
+    numbers: u8,
 }
 
 impl Decisions {
@@ -52,11 +55,21 @@ impl Decisions {
     pub(crate) fn support(&self, decision: Decision) -> WordMask {
         (decision.0 as usize).checked_sub(2).map_or(0, |i| self.support[i])
     }
-    /// The outcome, where `contains` tells which words are there. It is asked about few: one for each node on the way.
+    /// The outcome, where `number` tells which tests of numbers pass, and `contains` which words are there. They are
+    /// asked about few: one for each node on the way.
     #[inline]
-    pub(crate) fn decide(&self, mut decision: Decision, mut contains: impl FnMut(u8) -> bool) -> bool {
+    pub(crate) fn decide(
+        &self,
+        mut decision: Decision,
+        mut number: impl FnMut(u8) -> bool,
+        mut contains: impl FnMut(u8) -> bool,
+    ) -> bool {
         while let Some(node) = self.node(decision) {
-            decision = if contains(node.word) { node.when } else { node.unless };
+            let answer = match node.question.checked_sub(self.numbers) {
+                Some(word) => contains(word),
+                None => number(node.question),
+            };
+            decision = if answer { node.when } else { node.unless };
         }
         decision == Decision::YES
     }
@@ -72,10 +85,10 @@ pub(crate) struct Builder {
 }
 
 impl Builder {
-    /// A maker of at most `nodes_max` nodes in at most `steps_max` steps.
-    pub(crate) fn new(nodes_max: usize, steps_max: usize) -> Builder {
+    /// A maker of at most `nodes_max` nodes in at most `steps_max` steps, for `numbers` tests of numbers.
+    pub(crate) fn new(nodes_max: usize, steps_max: usize, numbers: u8) -> Builder {
         Builder {
-            decisions: Decisions::default(),
+            decisions: Decisions { numbers, ..Decisions::default() },
             names: HashMap::new(),
             known: HashMap::new(),
             nodes_max,
@@ -88,7 +101,12 @@ impl Builder {
     }
     /// Whether the content contains the word.
     pub(crate) fn contains(&mut self, word: u8) -> Result<Decision, TooLarge> {
-        self.make(Node { word, when: Decision::YES, unless: Decision::NO })
+        let question = self.decisions.numbers.checked_add(word).ok_or(TooLarge)?;
+        self.make(Node { question, when: Decision::YES, unless: Decision::NO })
+    }
+    /// Whether a test of a number passes.
+    pub(crate) fn number(&mut self, test: u8) -> Result<Decision, TooLarge> {
+        self.make(Node { question: test, when: Decision::YES, unless: Decision::NO })
     }
     /// The opposite.
     pub(crate) fn not(&mut self, a: Decision) -> Result<Decision, TooLarge> {
@@ -117,25 +135,27 @@ impl Builder {
             return Ok(known);
         }
         self.steps_left = self.steps_left.checked_sub(1).ok_or(TooLarge)?;
-        // The first word that any of the three asks about; `test` is no constant, so there is one.
-        let word = [test, when, unless]
+        // The first question that any of the three asks; `test` is no constant, so there is one.
+        let question = [test, when, unless]
             .into_iter()
             .filter_map(|decision| self.decisions.node(decision))
-            .map(|node| node.word)
+            .map(|node| node.question)
             .min()
             .unwrap_or(0);
-        let high =
-            self.choose(self.half(test, word, true), self.half(when, word, true), self.half(unless, word, true))?;
-        let low =
-            self.choose(self.half(test, word, false), self.half(when, word, false), self.half(unless, word, false))?;
-        let made = self.make(Node { word, when: high, unless: low })?;
+        let mut answered = |answer| {
+            let half = |decision| self.half(decision, question, answer);
+            let (test, when, unless) = (half(test), half(when), half(unless));
+            self.choose(test, when, unless)
+        };
+        let (high, low) = (answered(true)?, answered(false)?);
+        let made = self.make(Node { question, when: high, unless: low })?;
         self.known.insert((test, when, unless), made);
         Ok(made)
     }
-    /// What is left of a decision when the answer about `word`, its first word or one before, is known.
-    fn half(&self, decision: Decision, word: u8, answer: bool) -> Decision {
+    /// What is left of a decision when the answer to `question`, its first or one before, is known.
+    fn half(&self, decision: Decision, question: u8, answer: bool) -> Decision {
         match self.decisions.node(decision) {
-            Some(node) if node.word == word => {
+            Some(node) if node.question == question => {
                 if answer {
                     node.when
                 } else {
@@ -155,7 +175,8 @@ impl Builder {
         if self.decisions.nodes.len() >= self.nodes_max {
             return Err(TooLarge);
         }
-        let support = 1 << node.word | self.decisions.support(node.when) | self.decisions.support(node.unless);
+        let word = node.question.checked_sub(self.decisions.numbers).map_or(0, |word| 1 << word);
+        let support = word | self.decisions.support(node.when) | self.decisions.support(node.unless);
         self.decisions.nodes.push(node);
         self.decisions.support.push(support);
         let name = Decision(self.decisions.nodes.len() as u32 + 1);
@@ -170,7 +191,7 @@ mod tests {
 
     #[test]
     fn equal_functions_are_one_decision() {
-        let mut b = Builder::new(100, 1000);
+        let mut b = Builder::new(100, 1000, 0);
         let (x, y, z) = (b.contains(0).unwrap(), b.contains(1).unwrap(), b.contains(2).unwrap());
         let left = {
             let or = b.or(y, z).unwrap();
@@ -189,15 +210,30 @@ mod tests {
         assert_eq!(d.support(left), 0b111);
         for mask in 0..8u8 {
             let held = |word: u8| mask >> word & 1 != 0;
-            assert_eq!(d.decide(left, held), held(0) && (held(1) || held(2)));
-            assert_eq!(d.decide(not, held), !(held(0) && (held(1) || held(2))));
+            let decide = |decision| d.decide(decision, |_| panic!("no number is asked about"), held);
+            assert_eq!(decide(left), held(0) && (held(1) || held(2)));
+            assert_eq!(decide(not), !(held(0) && (held(1) || held(2))));
         }
+    }
+
+    #[test]
+    fn numbers_come_before_words_and_need_no_content() {
+        let mut b = Builder::new(100, 1000, 2);
+        let (word, number) = (b.contains(0).unwrap(), b.number(1).unwrap());
+        let both = b.and(word, number).unwrap();
+        let d = b.finish();
+        assert_eq!((d.support(both), d.support(number)), (1, 0));
+        assert!(!d.decide(both, |_| false, |_| panic!("the number decides")));
+        assert!(d.decide(both, |test| test == 1, |word| word == 0));
+        assert!(!d.decide(both, |test| test == 1, |_| false));
+        let mut b = Builder::new(100, 1000, 200);
+        assert_eq!(b.contains(56), Err(TooLarge), "there are 256 questions");
     }
 
     #[test]
     fn growth_is_bounded() {
         // The sum of products whose partners are far apart in the order needs 2^n nodes.
-        let mut b = Builder::new(1000, 1 << 20);
+        let mut b = Builder::new(1000, 1 << 20, 0);
         let mut sum = Decision::NO;
         let outcome = (0..32).try_for_each(|i| {
             let (x, y) = (b.contains(i)?, b.contains(i + 32)?);

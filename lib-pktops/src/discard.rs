@@ -1,8 +1,8 @@
 //! DISCARD: what becomes of a packet, and the leave that dropping it takes.
 
-use crate::parse::Headers;
 use vinet_trusted::check::Checked;
 use vinet_trusted::gate::{self, DiscardPermit};
+use vinet_trusted::packet::Packet;
 
 /// What a program decides about a packet.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -13,9 +13,9 @@ pub enum Verdict {
     Discard(DiscardPermit),
 }
 
-/// Asks for leave to drop the packet of `headers` on behalf of `checked`. Without leave it goes on.
+/// Asks for leave to drop `packet` on behalf of `checked`. Without leave it goes on.
 #[must_use]
 #[inline]
-pub fn discard(checked: &Checked, headers: &Headers) -> Verdict {
-    gate::discard(checked, headers.src, headers.dst).map_or(Verdict::Forward, Verdict::Discard)
+pub fn discard(checked: &Checked, packet: &Packet) -> Verdict {
+    gate::discard(checked, packet).map_or(Verdict::Forward, Verdict::Discard)
 }

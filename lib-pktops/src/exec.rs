@@ -2,86 +2,103 @@
 //!
 //! Holding an [`Executable`] proves that the checker accepted the program for its owner: it is made from a `Checked`
 //! alone. Its [`Executable::cells`] are what a flow table publishes; where their action is `Run`, every packet of the
-//! cell is given to [`Executable::run`]. That packets of one flow come to one worker is the caller's part.
+//! cell is given to [`Executable::run`], or in windows of [`Executable::window`] packets to [`Executable::run_window`].
+//! That packets of one flow come to one worker is the caller's part.
+//!
+//! Nothing is done to a packet, and nothing sent, without leave of the gates of `vinet_trusted`. Without leave to look
+//! into it a packet is taken to have no content. Of an accepted program each leave that it asks for is given, so what
+//! is refused is counted as a defect of this crate.
 
-use crate::contains_string::Words;
+use crate::contains_string::{WordMask, Words};
+use crate::decision::Decision;
 use crate::discard::discard;
-use crate::lower::{LowerError, Place, Plan, Question};
+use crate::lower::{LowerError, Place, Plan, Question, Rules};
+use crate::packet::packet;
 use crate::parse::{Headers, Transport, transport};
-use crate::stream::{Counters, FlowKey, Streams};
+use crate::stream::{FlowKey, Streams, random_hasher};
+use crate::tree::Tree;
+use crate::walk::{Outcome, Program, Walk};
+use ahash::RandomState;
 use std::sync::Arc;
 use vinet_trusted::check::Checked;
-use vinet_trusted::gate::{Action, Cell, NotAllowed};
+use vinet_trusted::gate::{self, Action, Cell, NotAllowed, ScanPermit};
+use vinet_trusted::meaning::End;
+use vinet_trusted::packet::Packet;
+use vinet_trusted::program::{SLOTS_MAX, WINDOW_MAX};
 
 pub use crate::discard::Verdict;
+pub use crate::walk::Sink;
+
+/// The most packets of a window whose sets are one word.
+const SMALL_WINDOW_MAX: usize = 64;
+/// The most slots of a program that is run on one packet with little to clear.
+const FEW_SLOTS: usize = 16;
+/// [`WINDOW_MAX`], as a size.
+const LARGE_WINDOW_MAX: usize = WINDOW_MAX as usize;
 
 /// A program that can run. It never changes, and workers share it.
 #[derive(Debug)]
 pub struct Executable {
     checked: Arc<Checked>,
     cells: Vec<Cell>,
-    runner: Runner,
+    plan: Plan,
+    tree: Tree,
+    words: Words,
+    hasher: RandomState,
+    /// Leave to look into every packet of the cells.
+    scan: Option<ScanPermit>,
+    /// Whether the policy looks at no more than addresses where it is asked for leave to discard.
+    discard_by_addresses: bool,
 }
 
 /// What one worker keeps for one program: the contents of TCP flows, in memory that is all allocated at the start.
 #[derive(Debug)]
 pub struct State {
     streams: Option<Streams>,
+    /// The runs that generated something.
+    batches: u64,
+    counters: Counters,
+}
+
+/// What one worker counted for one program.
+#[derive(Clone, Copy, PartialEq, Eq, Debug, Default)]
+pub struct Counters {
+    /// TCP flows whose content is kept.
+    pub flows: u64,
+    /// Flows that were forgotten for others.
+    pub flows_evicted: u64,
+    /// Runs of bytes that were forgotten for others of the same flow.
+    pub islands_evicted: u64,
+    /// Runs that ended because an integer would have left 64 bits, or an address its family.
+    pub runs_overflowed: u64,
+    /// Runs that ended because a while had had all its turns.
+    pub runs_exhausted: u64,
+    /// Packets whose content was to be looked at without leave.
+    pub scans_refused: u64,
+    /// Packets that were to be discarded without leave.
+    pub discards_refused: u64,
+    /// GENERATEs that had no leave.
+    pub generates_refused: u64,
+    /// GENERATEs of programs that were given their packets by [`Executable::run`], which sends nothing.
+    pub generates_unsent: u64,
 }
 
 impl State {
-    /// What was lost to the limits of the policy, and what there is.
+    /// What was lost to the limits of the policy, what was refused, and what there is.
     #[must_use]
     pub fn counters(&self) -> Counters {
-        self.streams.as_ref().map(Streams::counters).unwrap_or_default()
+        let streams = self.streams.as_ref().map(Streams::counters).unwrap_or_default();
+        Counters {
+            flows: streams.flows,
+            flows_evicted: streams.flows_evicted,
+            islands_evicted: streams.islands_evicted,
+            ..self.counters
+        }
     }
     /// The memory that it holds, at most what `Checked::state_bytes` says.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
         self.streams.as_ref().map_or(0, Streams::memory_bytes)
-    }
-}
-
-/// The decision without the leave: a plan and the searchers of its words.
-#[derive(Debug)]
-pub(crate) struct Runner {
-    pub(crate) plan: Plan,
-    words: Words,
-}
-
-impl Runner {
-    pub(crate) fn new(plan: Plan, words: &[Vec<u8>]) -> Runner {
-        Runner { plan, words: Words::new(words) }
-    }
-
-    pub(crate) fn state(&self, flows_max: usize, islands_max: usize) -> State {
-        let longest = self.words.longest();
-        State { streams: (longest > 0).then(|| Streams::new(flows_max, islands_max, longest)) }
-    }
-
-    /// Whether the program discards the packet.
-    #[inline]
-    pub(crate) fn discards(&self, state: &mut State, frame: &[u8], headers: &Headers) -> bool {
-        let (wanted, remainder) = match self.plan.question(headers) {
-            Question::Answered(answer) => return answer,
-            Question::Words(wanted, remainder) => (wanted, remainder),
-        };
-        let (Some(streams), true) = (&mut state.streams, wanted != 0) else {
-            return remainder.discards(headers, |_| false);
-        };
-        match transport(frame, headers) {
-            Transport::Tcp(tcp) => {
-                // The history needs every packet, so it is kept before anything is decided.
-                let key = FlowKey::new(headers.src, headers.dst, tcp.src_port, tcp.dst_port);
-                let payload = &frame[tcp.payload.clone()];
-                let found = streams.observe(&self.words, wanted, key, &tcp, payload);
-                remainder.discards(headers, |word| found >> word & 1 != 0)
-            }
-            other => {
-                let payload = &frame[other.payload()];
-                remainder.discards(headers, |word| self.words.contains(payload, word))
-            }
-        }
     }
 }
 
@@ -92,8 +109,12 @@ impl Executable {
     /// [`LowerError`]; a program that the checker accepts under a policy that lets it see the packets it asks about
     /// always lowers.
     pub fn lower(checked: Arc<Checked>) -> Result<Executable, LowerError> {
-        let program = checked.program();
-        let plan = Plan::new(program, checked.owner())?;
+        let tree = Tree::new(checked.program(), checked.owner(), &|instr| checked.turns(instr))?;
+        let plan = Plan::new(&tree, checked.owner().owned(), checked.window());
+        let words = Words::new(checked.program().words(), tree.counted);
+        Executable::of(checked, tree, words, plan)
+    }
+    fn of(checked: Arc<Checked>, tree: Tree, words: Words, plan: Plan) -> Result<Executable, LowerError> {
         let make = |action: Action, places: &[Place]| -> Result<Vec<Cell>, NotAllowed> {
             places.iter().map(|place| Cell::new(&checked, place.src, place.dst, action)).collect()
         };
@@ -104,8 +125,18 @@ impl Executable {
             Err(_) if action == Action::Discard => make(Action::Run, &plan.runs())?,
             Err(e) => return Err(e.into()),
         };
-        let runner = Runner::new(plan, program.words());
-        Ok(Executable { checked, cells, runner })
+        // Leave for all cells is leave for each packet that the program is given.
+        let scan = cells.iter().try_fold(None, |_, cell| cell.scan_permit().map(Some)).flatten();
+        Ok(Executable {
+            words,
+            hasher: random_hasher(),
+            discard_by_addresses: checked.policy().discard.is_of_addresses(),
+            scan,
+            checked,
+            cells,
+            plan,
+            tree,
+        })
     }
     /// What the checker accepted.
     #[must_use]
@@ -122,33 +153,176 @@ impl Executable {
     pub fn is_verdict(&self) -> bool {
         self.cells.iter().all(|cell| cell.action() == Action::Discard)
     }
+    /// How many packets it looks at together, at most. Where it is not 1, it has to be run by
+    /// [`Executable::run_window`].
+    #[must_use]
+    pub fn window(&self) -> usize {
+        usize::from(self.checked.window())
+    }
+    /// Whether it may generate packets. Then it has to be run by [`Executable::run_window`], whatever its window.
+    #[must_use]
+    pub const fn generates(&self) -> bool {
+        self.tree.generates
+    }
     /// What one worker keeps for it. All its memory is allocated here.
     #[must_use]
     pub fn state(&self) -> State {
-        if self.is_verdict() {
-            return State { streams: None };
-        }
         let limits = &self.checked.policy().limits;
-        self.runner.state(limits.stream_flows_max as usize, usize::from(limits.stream_islands_max))
+        let (flows, islands) = (limits.stream_flows_max as usize, usize::from(limits.stream_islands_max));
+        let longest = self.words.longest();
+        let has_streams = longest > 0 && !self.is_verdict();
+        let streams = has_streams.then(|| Streams::new(flows, islands, longest, self.words.counted()));
+        State { streams, batches: 0, counters: Counters::default() }
     }
-    /// Runs it on one packet. `state` is one of its own; `now_ns` is the worker's clock, which no routine of this
-    /// version looks at.
+    /// Runs it on a window of one packet. `state` is one of its own; `now_ns` is the worker's clock, which no routine
+    /// of this version looks at.
     #[must_use]
     #[inline]
     pub fn run(&self, state: &mut State, frame: &[u8], headers: &Headers, now_ns: u64) -> Verdict {
         let _ = now_ns;
-        if self.runner.discards(state, frame, headers) { discard(&self.checked, headers) } else { Verdict::Forward }
+        let discards = match self.plan.question(headers) {
+            Question::Answered(answer) => answer,
+            Question::Open(wanted, rules, decision) => self.decide(state, frame, headers, wanted, rules, decision),
+            Question::Tree => return self.run_unsent(state, frame, headers),
+        };
+        if discards { self.discard(state, frame, headers) } else { Verdict::Forward }
     }
-    /// Runs it on the packets of a burst, in order, and adds a verdict for each to `verdicts`. Windows hold one packet,
-    /// so this equals running them one by one. With room in `verdicts` it does not allocate.
-    pub fn run_window<'f>(
+    /// Runs it on packets, in order, and adds a verdict for each to `verdicts`: on one after the other where its
+    /// windows hold one packet; otherwise on all of them together, or, where they are more than [`Executable::window`],
+    /// on as many at a time. What it generates is given to `sink` before the next window is run. With room in
+    /// `verdicts` it does not allocate.
+    pub fn run_window(
         &self,
         state: &mut State,
-        packets: impl IntoIterator<Item = (&'f [u8], &'f Headers)>,
+        packets: &[(&[u8], &Headers)],
         now_ns: u64,
         verdicts: &mut Vec<Verdict>,
+        sink: Sink<'_>,
     ) {
-        verdicts.extend(packets.into_iter().map(|(frame, headers)| self.run(state, frame, headers, now_ns)));
+        if !self.plan.is_tree() {
+            verdicts.extend(packets.iter().map(|(frame, headers)| self.run(state, frame, headers, now_ns)));
+            return;
+        }
+        for window in packets.chunks(self.window().clamp(1, LARGE_WINDOW_MAX)) {
+            match window.len() {
+                1 => self.run_tree::<1, 1>(state, window, verdicts, sink),
+                2..=SMALL_WINDOW_MAX => self.run_tree::<1, SMALL_WINDOW_MAX>(state, window, verdicts, sink),
+                _ => self.run_tree::<4, LARGE_WINDOW_MAX>(state, window, verdicts, sink),
+            }
+        }
+    }
+
+    fn program(&self) -> Program<'_> {
+        Program { tree: &self.tree, words: &self.words, hasher: &self.hasher, checked: &self.checked, scan: self.scan }
+    }
+
+    /// Asks about the numbers and words that a decision is left open by.
+    #[inline]
+    fn decide(
+        &self,
+        state: &mut State,
+        frame: &[u8],
+        headers: &Headers,
+        wanted: WordMask,
+        rules: &Rules,
+        decision: Decision,
+    ) -> bool {
+        let packet = || packet(frame, headers);
+        let (Some(streams), true) = (&mut state.streams, wanted != 0) else {
+            return rules.discards(decision, packet, |_| false);
+        };
+        let Some(_leave) = self.scan.or_else(|| self.leave_to_scan(frame, headers)) else {
+            state.counters.scans_refused += 1;
+            return rules.discards(decision, packet, |_| false);
+        };
+        match transport(frame, headers) {
+            Transport::Tcp(tcp) => {
+                // The history needs every packet, so it is kept before anything is decided.
+                let key = FlowKey::new(headers.src, headers.dst, tcp.src_port, tcp.dst_port);
+                let payload = &frame[tcp.payload.clone()];
+                let found = streams.observe(&self.words, wanted, key, &tcp, payload);
+                rules.discards(decision, packet, |word| found >> word & 1 != 0)
+            }
+            other => {
+                let payload = &frame[other.payload()];
+                rules.discards(decision, packet, |word| self.words.contains(payload, word))
+            }
+        }
+    }
+
+    /// Asks for leave to look into one packet, where the policy does not give it for all.
+    #[cold]
+    fn leave_to_scan(&self, frame: &[u8], headers: &Headers) -> Option<ScanPermit> {
+        gate::scan(&self.checked, &packet(frame, headers))
+    }
+
+    /// Asks for leave to discard.
+    #[inline]
+    fn discard(&self, state: &mut State, frame: &[u8], headers: &Headers) -> Verdict {
+        let packet = match self.discard_by_addresses {
+            true => Packet::between(headers.src, headers.dst),
+            false => packet(frame, headers),
+        };
+        let verdict = discard(&self.checked, &packet);
+        state.counters.discards_refused += u64::from(verdict == Verdict::Forward);
+        verdict
+    }
+
+    /// Runs the tree on one packet, and sends nothing.
+    #[inline(never)]
+    fn run_unsent(&self, state: &mut State, frame: &[u8], headers: &Headers) -> Verdict {
+        let mut unsent = 0;
+        let packets = [packet(frame, headers)];
+        let discards = self.walk::<1, 1>(state, &[(frame, headers)], &packets, &mut |_, _| unsent += 1);
+        state.counters.generates_unsent += unsent;
+        if discards.discarded.is_empty() { Verdict::Forward } else { self.leave(state, &packets[0]) }
+    }
+
+    /// Runs the tree on one window.
+    fn run_tree<const N: usize, const P: usize>(
+        &self,
+        state: &mut State,
+        window: &[(&[u8], &Headers)],
+        verdicts: &mut Vec<Verdict>,
+        sink: Sink<'_>,
+    ) {
+        let mut packets = [Packet::between(window[0].1.src, window[0].1.dst); P];
+        for (made, (frame, headers)) in packets.iter_mut().zip(window) {
+            *made = packet(frame, headers);
+        }
+        let packets = &packets[..window.len()];
+        let outcome = self.walk::<N, P>(state, window, packets, sink);
+        verdicts.extend(packets.iter().enumerate().map(|(p, packet)| match outcome.discarded.contains(p) {
+            true => self.leave(state, packet),
+            false => Verdict::Forward,
+        }));
+    }
+
+    fn leave(&self, state: &mut State, packet: &Packet) -> Verdict {
+        let verdict = discard(&self.checked, packet);
+        state.counters.discards_refused += u64::from(verdict == Verdict::Forward);
+        verdict
+    }
+
+    fn walk<const N: usize, const P: usize>(
+        &self,
+        state: &mut State,
+        frames: &[(&[u8], &Headers)],
+        packets: &[Packet],
+        sink: Sink<'_>,
+    ) -> Outcome<N> {
+        let (program, streams, batch) = (self.program(), state.streams.as_mut(), state.batches);
+        let outcome = match self.tree.slots {
+            0..=FEW_SLOTS => Walk::<N, P, FEW_SLOTS>::run(program, frames, packets, streams, batch, sink),
+            _ => Walk::<N, P, SLOTS_MAX>::run(program, frames, packets, streams, batch, sink),
+        };
+        state.batches += u64::from(outcome.generated != 0);
+        let counters = &mut state.counters;
+        counters.runs_overflowed += u64::from(outcome.end == End::Overflow);
+        counters.runs_exhausted += u64::from(outcome.end == End::Exhausted);
+        counters.scans_refused += outcome.scans_refused;
+        counters.generates_refused += outcome.generates_refused;
+        outcome
     }
 }
 

@@ -1,19 +1,19 @@
-//! GROUP_BY_DESTINATION, on a window of one packet.
+//! GROUP_BY_DESTINATION: packets by where they go to.
 
-use crate::parse::Headers;
+use crate::equals::Equals;
+use ahash::RandomState;
 use vinet_trusted::addr::PrefixSet;
+use vinet_trusted::packet::Packet;
 
-/// The form with an address: whether the packet of `headers`, if it is `in_set`, is among those to `addrs`.
+/// The form with an address: whether a packet of the argument is among those to `addrs`.
 #[must_use]
 #[inline]
-pub fn select(in_set: bool, headers: &Headers, addrs: &PrefixSet) -> bool {
-    in_set && addrs.contains(headers.dst)
+pub fn select(packet: &Packet, addrs: &PrefixSet) -> bool {
+    addrs.contains(packet.dst)
 }
 
-/// The form without: how many groups there are. A set of one packet has one, with the packet's destination address as
-/// its key; an empty set has none.
+/// The form without: the packets of a window that go to the same address.
 #[must_use]
-#[inline]
-pub const fn partition(in_set: bool) -> usize {
-    in_set as usize
+pub fn partition<const N: usize, const P: usize>(packets: &[Packet], hasher: &RandomState) -> Equals<N, P> {
+    Equals::of(packets.len(), |p| hasher.hash_one(packets[p].dst), |a, b| packets[a].dst == packets[b].dst)
 }

@@ -4,25 +4,35 @@
 //! [`parse`] has read. Nothing here has to be trusted: what a plan may do to a packet is asked of the gates of
 //! `vinet_trusted` again. No input or output, no clock, no DPDK: the caller hands in frames and the time.
 //!
-//! Windows hold one packet, so a set of packets is either that packet or empty, and a program decides one thing:
-//! whether the packet is dropped, by its two addresses and by which words its content has.
+//! A program on windows of one packet that looks at addresses, headers and words decides one thing, and runs as a
+//! table or a lowered plan; every other program runs as it is written, on windows of up to 256 packets (`walk`).
+//! What a program generates becomes packets in [`datagram`].
 #![forbid(unsafe_code)]
 
 mod address_classes;
 pub mod checksum;
 pub mod contains_string;
+pub mod count_string;
+pub mod datagram;
 mod decision;
 pub mod discard;
+pub mod equals;
 pub mod exec;
+pub mod generate;
+pub mod group_by_content;
 pub mod group_by_destination;
 pub mod group_by_source;
 pub mod lower;
+pub mod packet;
+pub mod packet_set;
 pub mod parse;
 pub mod reference;
 #[cfg(test)]
 mod samples;
+pub mod select;
 pub mod stream;
 mod tree;
+mod walk;
 
 pub use exec::{Executable, State, Verdict};
 pub use lower::LowerError;

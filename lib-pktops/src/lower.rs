@@ -1,21 +1,24 @@
 //! Lowering: from an accepted program to the cells of the table that it wants and the plan that runs there.
 //!
-//! A program is run symbolically once for each class of source and destination addresses that it tells apart, with
-//! the answers about words left open. What comes out for a class is a decision about words; a program that looks
-//! at addresses only has constants everywhere, and becomes table verdicts that nothing interprets. Where that would
-//! grow past a bound of this module, the program runs as it is written: slower, never different. So every accepted
-//! program lowers.
+//! A program on windows of one packet that looks at addresses, numbers in headers and words is run symbolically once
+//! for each class of source and destination addresses that it tells apart, with the answers about numbers and words
+//! left open. What comes out for a class is a decision about those; a program that looks at addresses only has
+//! constants everywhere, and becomes table verdicts that nothing interprets. Every other program, and one that would
+//! grow past a bound of this module, runs as it is written: slower, never different. So every accepted program lowers.
 
 use crate::address_classes::AddressClasses;
 use crate::contains_string::WordMask;
 use crate::decision::{Builder, Decision, Decisions, TooLarge};
 use crate::parse::Headers;
-use crate::tree::{Step, Test, Tree};
+use crate::select::in_ranges;
+use crate::tree::{Check, Step, Test, Tree};
+use core::cell::LazyCell;
 use core::fmt;
 use std::collections::{HashMap, HashSet};
-use vinet_trusted::addr::{Addr, Prefix, PrefixSet, Principal};
+use vinet_trusted::addr::{Addr, Prefix, PrefixSet, Unset};
 use vinet_trusted::gate::{Action, NotAllowed};
-use vinet_trusted::program::{ALL_PACKETS, Field, Program, Unset};
+use vinet_trusted::packet::{Field, Number, Packet, Ranges};
+use vinet_trusted::program::ALL_PACKETS;
 
 /// The most pairs of a source and a destination class.
 pub const CLASS_PAIRS_MAX: usize = 4096;
@@ -83,14 +86,7 @@ pub(crate) struct Plan {
 #[derive(Clone, Debug)]
 enum Way {
     Classes(Box<Classes>),
-    Tree { tree: Tree, words: WordMask },
-}
-
-impl Way {
-    fn tree(tree: Tree, program: &Program) -> Way {
-        let words = (0..program.words().len()).fold(0, |mask, word| mask | 1 << word);
-        Way::Tree { tree, words }
-    }
+    Tree,
 }
 
 /// A decision for each pair of a source class and a destination class.
@@ -100,59 +96,65 @@ struct Classes {
     dst: AddressClasses,
     /// At `src class * dst classes + dst class`.
     pairs: Vec<Decision>,
-    decisions: Decisions,
+    rules: Rules,
     /// How many prefixes the program writes for sources and for destinations.
     src_prefixes: usize,
     dst_prefixes: usize,
+}
+
+/// Decisions, and the tests of numbers that they ask about.
+#[derive(Clone, Debug)]
+pub(crate) struct Rules {
+    decisions: Decisions,
+    numbers: Vec<(Number, Ranges)>,
+}
+
+impl Rules {
+    /// Whether the packet is discarded; `packet` makes it where a number is asked about.
+    #[inline]
+    pub(crate) fn discards(
+        &self,
+        decision: Decision,
+        packet: impl FnOnce() -> Packet,
+        contains: impl FnMut(u8) -> bool,
+    ) -> bool {
+        let packet = LazyCell::new(packet);
+        let passes = |test: u8| {
+            let (number, ranges) = &self.numbers[usize::from(test)];
+            in_ranges(&packet, *number, ranges)
+        };
+        self.decisions.decide(decision, passes, contains)
+    }
 }
 
 /// What is left to ask once a packet's addresses are known.
 pub(crate) enum Question<'p> {
     /// Nothing.
     Answered(bool),
-    /// These words at most. The set is a function of the packet's addresses, so it is the same for a flow's life.
-    Words(WordMask, Remainder<'p>),
-}
-
-/// What decides once words are known.
-pub(crate) enum Remainder<'p> {
-    Decision(&'p Decisions, Decision),
-    Tree(&'p Tree),
-}
-
-impl Remainder<'_> {
-    /// Whether the packet is discarded.
-    #[inline]
-    pub(crate) fn discards(&self, headers: &Headers, mut contains: impl FnMut(u8) -> bool) -> bool {
-        match self {
-            Remainder::Decision(decisions, decision) => decisions.decide(*decision, contains),
-            Remainder::Tree(tree) => tree.discards(headers, &mut contains),
-        }
-    }
+    /// About numbers, and these words at most. The set is a function of the packet's addresses, so it is the same for
+    /// a flow's life.
+    Open(WordMask, &'p Rules, Decision),
+    /// Everything.
+    Tree,
 }
 
 impl Plan {
-    /// Makes the plan of `program` for `owner`.
-    pub(crate) fn new(program: &Program, owner: &Principal) -> Result<Plan, Unset> {
-        let tree = Tree::new(program, owner)?;
-        let owned = owner.owned();
-        let way = match Classes::new(&tree, owned) {
-            Ok(classes) => Way::Classes(Box::new(classes)),
-            Err(TooLarge) => Way::tree(tree, program),
-        };
-        Ok(Plan { owned, way })
+    /// Makes the plan of a program's tree for the owner of `owned`, on windows of `window` packets.
+    pub(crate) fn new(tree: &Tree, owned: Prefix, window: u16) -> Plan {
+        let classes = if window == 1 && tree.folds { Classes::new(tree, owned) } else { Err(TooLarge) };
+        let way = classes.map_or(Way::Tree, |classes| Way::Classes(Box::new(classes)));
+        Plan { owned, way }
     }
     /// The plan that runs the program as its tree, however small it is.
     #[cfg(test)]
-    pub(crate) fn of_tree(program: &Program, owner: &Principal) -> Result<Plan, Unset> {
-        let way = Way::tree(Tree::new(program, owner)?, program);
-        Ok(Plan { owned: owner.owned(), way })
+    pub(crate) const fn of_tree(owned: Prefix) -> Plan {
+        Plan { owned, way: Way::Tree }
     }
-    #[cfg(test)]
-    pub(crate) fn is_tree(&self) -> bool {
-        matches!(self.way, Way::Tree { .. })
+    /// Whether the program runs as its tree.
+    pub(crate) const fn is_tree(&self) -> bool {
+        matches!(self.way, Way::Tree)
     }
-    /// What is left to ask about the packet of `headers`. Packets to others than the owner are let go: the theorem
+    /// What is left to ask about the packet of `headers`. A plan lets packets to others than the owner go: the theorem
     /// says that the program does nothing to them.
     #[inline]
     pub(crate) fn question(&self, headers: &Headers) -> Question<'_> {
@@ -163,28 +165,24 @@ impl Plan {
                 match classes.pairs[src * classes.dst.count() + dst] {
                     Decision::NO => Question::Answered(false),
                     Decision::YES => Question::Answered(true),
-                    decision => Question::Words(
-                        classes.decisions.support(decision),
-                        Remainder::Decision(&classes.decisions, decision),
-                    ),
+                    decision => Question::Open(classes.rules.decisions.support(decision), &classes.rules, decision),
                 }
             }
-            Way::Tree { .. } if !self.owned.contains(headers.dst) => Question::Answered(false),
-            Way::Tree { tree, words } => Question::Words(*words, Remainder::Tree(tree)),
+            Way::Tree => Question::Tree,
         }
     }
     /// Where every packet is discarded whatever it holds, if that is all that the program does and it fits a table.
     pub(crate) fn verdicts(&self) -> Option<Vec<Place>> {
         match &self.way {
             Way::Classes(classes) => classes.verdicts(),
-            Way::Tree { .. } => None,
+            Way::Tree => None,
         }
     }
     /// Where the program has to see the packets: nowhere two times.
     pub(crate) fn runs(&self) -> Vec<Place> {
         match &self.way {
             Way::Classes(classes) => classes.runs(self.owned),
-            Way::Tree { .. } => vec![Place { src: any_source(self.owned), dst: self.owned }],
+            Way::Tree => vec![Place { src: any_source(self.owned), dst: self.owned }],
         }
     }
     /// The cells as places, with what is done there.
@@ -212,7 +210,9 @@ fn written(sets: &[&PrefixSet], within: Prefix) -> usize {
 }
 
 impl Classes {
+    /// The tree is one that folds.
     fn new(tree: &Tree, owned: Prefix) -> Result<Classes, TooLarge> {
+        let number_count = u8::try_from(tree.numbers.len()).map_err(|_| TooLarge)?;
         let everyone = any_source(owned);
         let of_field = |field: Field| -> Vec<&PrefixSet> {
             tree.tests.iter().filter(|(f, _)| *f == field).map(|(_, set)| set).collect()
@@ -235,7 +235,7 @@ impl Classes {
                 (*field, *count - 1)
             })
             .collect();
-        let mut builder = Builder::new(DECISION_NODES_MAX, DECISION_STEPS_MAX);
+        let mut builder = Builder::new(DECISION_NODES_MAX, DECISION_STEPS_MAX, number_count);
         let mut pairs = Vec::with_capacity(pair_count);
         for s in 0..src.count() {
             for d in 0..dst.count() {
@@ -247,7 +247,8 @@ impl Classes {
             }
         }
         let (src_prefixes, dst_prefixes) = (written(&src_sets, everyone), written(&dst_sets, owned));
-        Ok(Classes { src, dst, pairs, decisions: builder.finish(), src_prefixes, dst_prefixes })
+        let rules = Rules { decisions: builder.finish(), numbers: tree.numbers.clone() };
+        Ok(Classes { src, dst, pairs, rules, src_prefixes, dst_prefixes })
     }
 
     fn pair(&self, src: usize, dst: usize) -> Decision {
@@ -321,7 +322,7 @@ fn product(parts: &[(PrefixSet, PrefixSet)]) -> Vec<Place> {
     places.collect()
 }
 
-/// One symbolic run: the answers about addresses are known, those about words are open.
+/// One symbolic run: the answers about addresses are known, those about numbers and words are open.
 struct Symbolic<'a> {
     builder: &'a mut Builder,
     is_in: &'a dyn Fn(usize) -> bool,
@@ -345,21 +346,29 @@ impl Symbolic<'_> {
         for step in block {
             match step {
                 Step::Select { out, arg, test } => {
-                    let is_in = (self.is_in)(usize::from(*test));
-                    self.held[usize::from(*out)] = if is_in { self.held[usize::from(*arg)] } else { Decision::NO };
+                    let passes = self.test(test)?;
+                    self.held[usize::from(*out)] = self.builder.and(self.held[usize::from(*arg)], passes)?;
                 }
                 Step::Partition { out, arg, field: _ } => {
                     self.held[usize::from(*out)] = self.held[usize::from(*arg)];
+                }
+                Step::Union { out, a, b } => {
+                    let (a, b) = (self.held[usize::from(*a)], self.held[usize::from(*b)]);
+                    self.held[usize::from(*out)] = self.builder.or(a, b)?;
+                }
+                Step::Minus { out, a, b } => {
+                    let (a, b) = (self.held[usize::from(*a)], self.held[usize::from(*b)]);
+                    self.held[usize::from(*out)] = self.builder.choose(b, Decision::NO, a)?;
                 }
                 Step::Discard { arg } => {
                     let here = self.builder.and(path, self.held[usize::from(*arg)])?;
                     self.discarded = self.builder.or(self.discarded, here)?;
                 }
                 Step::If { cond, then, otherwise } => {
-                    let cond = self.test(cond)?;
+                    let cond = self.check(cond)?;
                     self.branch(cond, path, |run, path| run.block(then, path), |run, path| run.block(otherwise, path))?;
                 }
-                Step::Foreach { groups, packets, body } => {
+                Step::Foreach { groups, packets, body, .. } => {
                     // A window of one packet has one group or none.
                     let one = self.held[usize::from(*groups)];
                     let packets = usize::from(*packets);
@@ -373,6 +382,7 @@ impl Symbolic<'_> {
                         |_, _| Ok(()),
                     )?;
                 }
+                _ => unreachable!("a program that folds has no such step: {step:?}"),
             }
         }
         Ok(())
@@ -405,13 +415,22 @@ impl Symbolic<'_> {
         Ok(())
     }
 
+    fn known(&self, test: u16) -> Decision {
+        if (self.is_in)(usize::from(test)) { Decision::YES } else { Decision::NO }
+    }
+
     fn test(&mut self, test: &Test) -> Result<Decision, TooLarge> {
         match test {
-            Test::Contains { arg, word } => {
-                let found = self.builder.contains(*word)?;
-                self.builder.and(self.held[usize::from(*arg)], found)
+            Test::True => Ok(Decision::YES),
+            Test::False => Ok(Decision::NO),
+            Test::In(test) => Ok(self.known(*test)),
+            // The address of a group of one packet is the packet's own.
+            Test::Is { own, .. } => {
+                assert!(own, "a program that folds looks at no other address");
+                Ok(Decision::YES)
             }
-            Test::Address(test) => Ok(if (self.is_in)(usize::from(*test)) { Decision::YES } else { Decision::NO }),
+            // There are as many as fit: `Classes::new`.
+            Test::Number(test) => self.builder.number(*test as u8),
             Test::Not(a) => {
                 let a = self.test(a)?;
                 self.builder.not(a)
@@ -424,6 +443,30 @@ impl Symbolic<'_> {
                 let (a, b) = (self.test(a)?, self.test(b)?);
                 self.builder.or(a, b)
             }
+        }
+    }
+
+    fn check(&mut self, check: &Check) -> Result<Decision, TooLarge> {
+        match check {
+            Check::Contains { arg, word } => {
+                let found = self.builder.contains(*word)?;
+                self.builder.and(self.held[usize::from(*arg)], found)
+            }
+            Check::Empty { arg } => self.builder.not(self.held[usize::from(*arg)]),
+            Check::In { slot: _, test } => Ok(self.known(*test)),
+            Check::Not(a) => {
+                let a = self.check(a)?;
+                self.builder.not(a)
+            }
+            Check::And(a, b) => {
+                let (a, b) = (self.check(a)?, self.check(b)?);
+                self.builder.and(a, b)
+            }
+            Check::Or(a, b) => {
+                let (a, b) = (self.check(a)?, self.check(b)?);
+                self.builder.or(a, b)
+            }
+            _ => unreachable!("a program that folds has no such condition: {check:?}"),
         }
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! [`headers`] is what a router must know before it may forward: RFC 1812 section 5.2.2 for IPv4, RFC 8200 for IPv6,
 //! behind zero to two VLAN tags. Holding [`Headers`] proves that the frame it was read from holds the whole IP packet
-//! that it declares, `l3_offset .. l3_offset + l3_len` (or held it, see [`headers_snapped`]), and that an IPv4 header sums up. It holds offsets and
-//! addresses, no reference, so it can lie next to a buffer. [`transport`] looks behind the IP header and is called
-//! only where someone wants ports or payload.
+//! that it declares, `l3_offset .. l3_offset + l3_len` (or held it, see [`headers_snapped`]), and that an IPv4 header
+//! sums up. It holds offsets and addresses, no reference, so it can lie next to a buffer. [`transport`] looks behind
+//! the IP header and is called only where someone wants ports or payload.
 //!
 //! Both are total: every byte string gives a value or a named cause, and nothing past the end of a frame is read.
 //! Left out: 802.3 length frames, PPPoE, MPLS and jumbograms (RFC 2675), which are no packets of this router.
@@ -51,6 +51,8 @@ pub mod protocol {
     pub const TCP: u8 = 6;
     /// UDP.
     pub const UDP: u8 = 17;
+    /// DCCP.
+    pub const DCCP: u8 = 33;
     /// IPv6 routing header.
     pub const ROUTING: u8 = 43;
     /// IPv6 fragment header.
@@ -61,6 +63,10 @@ pub mod protocol {
     pub const ICMPV6: u8 = 58;
     /// IPv6 destination options.
     pub const DESTINATION_OPTIONS: u8 = 60;
+    /// SCTP.
+    pub const SCTP: u8 = 132;
+    /// UDP-Lite.
+    pub const UDP_LITE: u8 = 136;
 }
 
 /// One of the two families.

@@ -2,8 +2,9 @@
 
 use crate::checksum;
 use std::net::IpAddr;
-use vinet_trusted::addr::{Addr, Prefix, PrefixSet, Principal};
-use vinet_trusted::program::{AddrExpr, Cond, Field, Instr, Program, SLOTS_MAX, Slot, Type};
+use vinet_trusted::addr::{Addr, AddrExpr, Prefix, PrefixSet, Principal};
+use vinet_trusted::packet::{Field, Number, Ranges, Test};
+use vinet_trusted::program::{AddrTerm, Cond, Expr, Instr, Program, SLOTS_MAX, Slot, Type, Word};
 
 /// SplitMix64: small, and the same everywhere.
 #[derive(Clone, Debug)]
@@ -214,27 +215,19 @@ impl World {
         }
     }
 
-    /// A program with at most `words_max` words, of which every construct may occur, nested.
-    pub(crate) fn program(&self, random: &mut Random, words_max: usize) -> Program {
-        self.program_on(random, words_max, false)
-    }
-
-    /// The same, but all that it does is done to packets that it has selected as its owner's.
-    pub(crate) fn lawful_program(&self, random: &mut Random, words_max: usize) -> Program {
-        self.program_on(random, words_max, true)
-    }
-
-    fn program_on(&self, random: &mut Random, words_max: usize, lawful: bool) -> Program {
-        let mut words: Vec<Vec<u8>> = Vec::new();
+    /// A program with at most `words_max` words.
+    pub(crate) fn program(&self, random: &mut Random, words_max: usize, style: Style) -> Program {
+        let mut words: Vec<Word> = Vec::new();
         while words.len() < words_max {
             let len = if random.one_in(12) { 64 } else { 1 + random.below(5) };
-            let word = random.bytes(len, b"ab");
+            let word = Word { fold: random.one_in(4), bytes: random.bytes(len, b"ab") };
             if !words.contains(&word) {
                 words.push(word);
             }
         }
         let mut writer = Writer {
             world: self,
+            style,
             words: words.len(),
             used: 0,
             types: vec![Type::Packets],
@@ -245,22 +238,33 @@ impl World {
         let count = 1 + random.below(5);
         let mut assigned = vec![true];
         let mut body = Vec::new();
-        if lawful {
+        if style.lawful {
             let this_ip = self.owner.this_ip().is_some() && random.one_in(2) || self.owner.this_subnet().is_none();
             let addrs = AddrExpr { this_ip, this_subnet: !this_ip, ..AddrExpr::default() };
             let out = writer.new_slot(Type::Packets, true, &mut assigned);
-            body.push(Instr::Select { out, arg: 0, field: Field::Dst, addrs });
+            body.push(Instr::Select { out, arg: 0, test: Test::In { field: Field::Dst, addrs } });
             writer.first = 1;
         }
         body.extend(writer.block(random, count, 0, &mut assigned));
         words.truncate(writer.used);
-        Program::new(60, words, body).expect("a well-formed program")
+        Program::new(60, style.window, words, body).expect("a well-formed program")
     }
+}
+
+/// What programs to draw.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Style {
+    /// All that it does is done to packets that it has selected as its owner's, and it generates for the owner alone.
+    pub(crate) lawful: bool,
+    /// Every construct may occur; otherwise those that a plan can say.
+    pub(crate) whole: bool,
+    pub(crate) window: u16,
 }
 
 /// Writes a random program that is well-formed by construction.
 struct Writer<'a> {
     world: &'a World,
+    style: Style,
     words: usize,
     used: usize,
     types: Vec<Type>,
@@ -276,6 +280,10 @@ impl Writer<'_> {
         let fitting: Vec<Slot> =
             (self.first..self.types.len()).filter(|&s| assigned[s] && what(self.types[s])).map(|s| s as Slot).collect();
         (!fitting.is_empty()).then(|| *random.pick(&fitting))
+    }
+
+    fn packets(&self, random: &mut Random, assigned: &[bool]) -> Slot {
+        self.pick(random, assigned, |ty| ty == Type::Packets).expect("the first slot at least")
     }
 
     fn target(&mut self, random: &mut Random, ty: Type, assigned: &mut Vec<bool>) -> Slot {
@@ -303,22 +311,83 @@ impl Writer<'_> {
         (0..count).map(|_| self.instr(random, depth, assigned)).collect()
     }
 
+    fn test(&self, random: &mut Random, depth: usize, assigned: &[bool]) -> Test {
+        let field = if random.one_in(2) { Field::Src } else { Field::Dst };
+        let below = |writer: &Self, random: &mut Random| Box::new(writer.test(random, depth + 1, assigned));
+        match random.below(if depth >= 3 { 9 } else { 14 }) {
+            0..=4 => Test::In { field, addrs: self.world.addrs(random) },
+            5 | 6 => {
+                let number = *random.pick(&Number::ALL);
+                let first = match number {
+                    Number::Protocol => *random.pick(&[6, 17, 132]),
+                    Number::SrcPort | Number::DstPort => *random.pick(&[5, 6, 25, 1000, 1001]),
+                    Number::Length => 40 + random.below(60) as u32,
+                    _ => random.below(2) as u32,
+                };
+                let mut ranges = vec![(first, first + random.below(2) as u32 * random.below(40) as u32)];
+                if random.one_in(3) {
+                    ranges.push((60_000, 65_535));
+                }
+                Test::Number { number, ranges: Ranges::new(ranges).expect("ranges") }
+            }
+            7 => match self.pick(random, assigned, |ty| ty == Type::Addr) {
+                Some(slot) => Test::Is { field, slot },
+                None => Test::Owns { field },
+            },
+            8 => [Test::True, Test::False, Test::Owns { field }][random.below(3)].clone(),
+            9 | 10 => Test::Not { a: below(self, random) },
+            11 | 12 => Test::And { a: below(self, random), b: below(self, random) },
+            _ => Test::Or { a: below(self, random), b: below(self, random) },
+        }
+    }
+
+    fn expr(&self, random: &mut Random, depth: usize, assigned: &[bool]) -> Expr {
+        let below = |random: &mut Random| Box::new(self.expr(random, depth + 1, assigned));
+        match random.below(if depth >= 3 { 4 } else { 7 }) {
+            0 | 1 => Expr::Const { value: random.below(9) as i64 - 3 },
+            2 if random.one_in(12) => Expr::Const { value: *random.pick(&[i64::MIN, i64::MAX, 1 << 40]) },
+            2 | 3 => match self.pick(random, assigned, |ty| ty == Type::Int) {
+                Some(slot) => Expr::Slot { slot },
+                None => Expr::Const { value: 1 },
+            },
+            4 => Expr::Add { a: below(random), b: below(random) },
+            5 => Expr::Sub { a: below(random), b: below(random) },
+            _ => Expr::Mul { a: below(random), b: below(random) },
+        }
+    }
+
+    fn term(&self, random: &mut Random, assigned: &[bool]) -> AddrTerm {
+        match (random.below(5), self.pick(random, assigned, |ty| ty == Type::Addr)) {
+            (0, _) if self.world.owner.this_ip().is_some() => AddrTerm::ThisIp,
+            (1, _) if self.world.owner.this_subnet().is_some() => AddrTerm::ThisSubnet,
+            (2 | 3, Some(slot)) => AddrTerm::Slot { slot },
+            _ => AddrTerm::Const { addr: *random.pick(&self.world.sources) },
+        }
+    }
+
     fn instr(&mut self, random: &mut Random, depth: usize, assigned: &mut Vec<bool>) -> Instr {
-        let packets = self.pick(random, assigned, |ty| ty == Type::Packets).expect("the first slot at least");
+        let packets = self.packets(random, assigned);
         let field = if random.one_in(2) { Field::Src } else { Field::Dst };
         self.nodes_left = self.nodes_left.saturating_sub(1);
         let room = self.types.len() + 3 < SLOTS_MAX;
-        let kinds = if depth >= 4 || self.nodes_left == 0 || !room { 6 } else { 12 };
-        match random.below(kinds) {
+        let nested = depth < 4 && self.nodes_left > 0 && room;
+        if self.style.whole && room && random.one_in(2) {
+            return self.rich(random, depth, nested, assigned);
+        }
+        match random.below(if nested { 14 } else { 8 }) {
             0 | 1 if room => {
-                let addrs = self.world.addrs(random);
-                Instr::Select { out: self.target(random, Type::Packets, assigned), arg: packets, field, addrs }
+                let test = self.test(random, 0, assigned);
+                Instr::Select { out: self.target(random, Type::Packets, assigned), arg: packets, test }
             }
             2 | 3 if room => {
                 Instr::Partition { out: self.target(random, Type::Groups(field), assigned), arg: packets, field }
             }
-            // Without words there is something to ask about only where there is a key.
-            6..=8 if self.words > 0 || self.pick(random, assigned, |ty| matches!(ty, Type::Key(_))).is_some() => {
+            kind @ (4 | 5) if room => {
+                let b = self.packets(random, assigned);
+                let out = self.target(random, Type::Packets, assigned);
+                if kind == 4 { Instr::Union { out, a: packets, b } } else { Instr::Minus { out, a: packets, b } }
+            }
+            8..=10 => {
                 let cond = self.cond(random, depth + 1, assigned);
                 let mut then_assigned = assigned.clone();
                 let count = random.below(4);
@@ -331,12 +400,11 @@ impl Writer<'_> {
                 assigned.iter_mut().zip(&then_assigned).for_each(|(a, b)| *a &= *b);
                 Instr::If { cond, then, otherwise }
             }
-            9..=11 => match self.pick(random, assigned, |ty| matches!(ty, Type::Groups(_))) {
+            11..=13 => match self.pick(random, assigned, |ty| matches!(ty, Type::Groups(_))) {
                 Some(groups) => {
-                    let Type::Groups(field) = self.types[usize::from(groups)] else { unreachable!("picked") };
                     let mut inside = assigned.clone();
                     let packets = self.new_slot(Type::Packets, true, &mut inside);
-                    let key = self.new_slot(Type::Key(field), true, &mut inside);
+                    let key = self.new_slot(Type::Addr, true, &mut inside);
                     let count = 1 + random.below(3);
                     let body = self.block(random, count, depth + 1, &mut inside);
                     assigned.resize(self.types.len(), false);
@@ -353,30 +421,93 @@ impl Writer<'_> {
         }
     }
 
-    fn cond(&mut self, random: &mut Random, depth: usize, assigned: &[bool]) -> Cond {
-        let kind = random.below(if depth >= 7 { 2 } else { 6 });
-        let key = self.pick(random, assigned, |ty| matches!(ty, Type::Key(_)));
-        match (kind, key) {
-            (2, _) => Cond::Not(Box::new(self.cond(random, depth + 1, assigned))),
-            (3, _) => Cond::And(
-                Box::new(self.cond(random, depth + 1, assigned)),
-                Box::new(self.cond(random, depth + 1, assigned)),
-            ),
-            (4, _) => Cond::Or(
-                Box::new(self.cond(random, depth + 1, assigned)),
-                Box::new(self.cond(random, depth + 1, assigned)),
-            ),
-            (0, Some(key)) => Cond::KeyIn { key, addrs: self.world.addrs(random) },
-            (_, Some(key)) if self.words == 0 => Cond::KeyIn { key, addrs: self.world.addrs(random) },
-            _ => self.contains(random, assigned),
+    /// What a plan cannot say. There is room for three slots more.
+    fn rich(&mut self, random: &mut Random, depth: usize, nested: bool, assigned: &mut Vec<bool>) -> Instr {
+        let arg = self.packets(random, assigned);
+        match random.below(if nested { 10 } else { 8 }) {
+            0 => Instr::Content {
+                dests: self.target(random, Type::Dests, assigned),
+                contents: self.target(random, Type::Contents, assigned),
+                arg,
+            },
+            1 if self.words > 0 => {
+                let word = self.word(random);
+                Instr::Count { out: self.target(random, Type::Int, assigned), arg, word }
+            }
+            1 | 2 => Instr::Size { out: self.target(random, Type::Int, assigned), arg },
+            3 | 4 => {
+                let expr = self.expr(random, 0, assigned);
+                Instr::Let { out: self.target(random, Type::Int, assigned), expr }
+            }
+            5 => {
+                let (base, by) = (self.term(random, assigned), self.expr(random, 2, assigned));
+                Instr::Offset { out: self.target(random, Type::Addr, assigned), base, by }
+            }
+            6 | 7 => match self.pick(random, assigned, |ty| matches!(ty, Type::Dests | Type::Contents)) {
+                Some(data) => {
+                    let dst = match self.style.lawful {
+                        true => AddrTerm::Const { addr: *random.pick(&self.world.owned) },
+                        false => self.term(random, assigned),
+                    };
+                    Instr::Generate { src: self.term(random, assigned), dst, data }
+                }
+                None => Instr::Discard { arg },
+            },
+            _ => {
+                // Most of them count to a bound.
+                let count_up = self.pick(random, assigned, |ty| ty == Type::Int).filter(|_| !random.one_in(5));
+                let cond = match count_up {
+                    Some(slot) => {
+                        Cond::AtMost { a: Expr::Slot { slot }, b: Expr::Const { value: random.below(6) as i64 } }
+                    }
+                    None => self.cond(random, depth + 1, assigned),
+                };
+                let mut inside = assigned.clone();
+                let count = random.below(3);
+                let mut body = self.block(random, count, depth + 1, &mut inside);
+                body.extend(count_up.map(|out| {
+                    let step = Expr::Const { value: 1 + random.below(3) as i64 };
+                    Instr::Let { out, expr: Expr::Add { a: Box::new(Expr::Slot { slot: out }), b: Box::new(step) } }
+                }));
+                assigned.resize(self.types.len(), false);
+                Instr::While { cond, max: 1 + random.below(6) as u32, body }
+            }
         }
     }
 
-    fn contains(&mut self, random: &mut Random, assigned: &[bool]) -> Cond {
-        let arg = self.pick(random, assigned, |ty| ty == Type::Packets).expect("the first slot at least");
+    fn cond(&mut self, random: &mut Random, depth: usize, assigned: &[bool]) -> Cond {
+        let key = self.pick(random, assigned, |ty| ty == Type::Addr);
+        let below = |writer: &mut Self, random: &mut Random| Box::new(writer.cond(random, depth + 1, assigned));
+        match (random.below(if depth >= 7 { 5 } else { 10 }), key) {
+            (0, Some(addr)) => Cond::AddrIn { addr, addrs: self.world.addrs(random) },
+            (1, Some(addr)) => {
+                let is = match self.style.whole {
+                    true => self.term(random, assigned),
+                    false => AddrTerm::Const { addr: *random.pick(&self.world.sources) },
+                };
+                Cond::AddrIs { addr, is }
+            }
+            (2, _) if self.style.whole => {
+                let (a, b) = (self.expr(random, 1, assigned), self.expr(random, 1, assigned));
+                if random.one_in(3) { Cond::Equal { a, b } } else { Cond::AtMost { a, b } }
+            }
+            (5, _) => Cond::Not { cond: below(self, random) },
+            (6 | 7, _) => Cond::And { a: below(self, random), b: below(self, random) },
+            (8, _) => Cond::Or { a: below(self, random), b: below(self, random) },
+            (9, _) => Cond::Empty { arg: self.packets(random, assigned) },
+            _ if self.words > 0 => {
+                let arg = self.packets(random, assigned);
+                Cond::Contains { arg, word: self.word(random) }
+            }
+            (_, Some(addr)) => Cond::AddrIn { addr, addrs: self.world.addrs(random) },
+            _ => Cond::Empty { arg: self.packets(random, assigned) },
+        }
+    }
+
+    fn word(&mut self, random: &mut Random) -> u8 {
         let word = random.below((self.used + 1).min(self.words));
         self.used = self.used.max(word + 1);
-        Cond::Contains { arg, word: word as u8 }
+        word as u8
     }
 }
 
@@ -406,10 +537,13 @@ impl<'a> Traffic<'a> {
             2 => random.below(12),
             _ => random.below(90),
         };
-        let alphabet = if random.one_in(4) { &b"a"[..] } else { b"ab" };
+        let alphabet = *random.pick(&[&b"a"[..], b"ab", b"ab", b"abAB"]);
         let payload = random.bytes(len, alphabet);
         match random.below(12) {
-            0 => frame_with(src, dst, &Carried::Udp { ports: (5, 6), payload }, tags, options, None),
+            0 => {
+                let payload = if random.one_in(2) { payload } else { b"to all"[..random.below(7)].to_vec() };
+                frame_with(src, dst, &Carried::Udp { ports: (5, 6), payload }, tags, options, None)
+            }
             1 => frame_with(src, dst, &Carried::Other { protocol: 132, payload }, tags, options, None),
             2 => {
                 let more = random.one_in(2);

@@ -1,10 +1,11 @@
-//! The contents of TCP flows, as far as CONTAINS_STRING needs them, in memory that never grows.
+//! The contents of TCP flows, as far as CONTAINS_STRING and COUNT_STRING need them, in memory that never grows.
 //!
 //! A flow is a one-way 5-tuple. Its content is the first byte seen at each sequence number since the program was
 //! installed, in sequence order; no word spans a hole. [`Streams`] answers exactly that while no limit is met, and
 //! keeps none of the content but what a later match could need: of each *island*, a run of bytes without a hole, its
 //! first and last L - 1 bytes, where L is the length of the longest word. A word that becomes complete with a packet
-//! has at least one new byte in it, so it lies in the new bytes and L - 1 bytes on either side.
+//! has at least one new byte in it, so it lies in the new bytes and L - 1 bytes on either side; so does each occurrence
+//! of a word that is counted, which is counted then, and never again, because a byte is new once.
 //!
 //! Sequence numbers are taken as 64 bits wide: the one nearest to the furthest byte seen (RFC 9293 section 3.4). A SYN
 //! takes one number before the data, and a FIN one behind. A flow may start in the middle. TCP checksums and windows
@@ -46,6 +47,10 @@ pub struct Streams {
     islands: Vec<Island>,
     /// `2 * end_len` bytes for each island: the first bytes, then the last.
     ends: Vec<u8>,
+    /// The words that are counted.
+    counted: WordMask,
+    /// For each flow, how often each of them is in it, [`vinet_trusted::program::COUNT_MAX`] at most.
+    counts: Vec<u16>,
     /// Counts packets, so that the quietest flow and island can be told.
     clock: u64,
     counters: Counters,
@@ -119,12 +124,13 @@ impl Island {
 }
 
 impl Streams {
-    /// Room for `flows_max` flows of `islands_max` islands, for programs whose longest word has `longest` bytes.
+    /// Room for `flows_max` flows of `islands_max` islands, for programs whose longest word has `longest` bytes and
+    /// that count the words `counted`.
     ///
     /// # Panics
     /// Where `longest` is above what a program may have.
     #[must_use]
-    pub fn new(flows_max: usize, islands_max: usize, longest: usize) -> Streams {
+    pub fn new(flows_max: usize, islands_max: usize, longest: usize, counted: WordMask) -> Streams {
         assert!(longest <= WORD_LEN_MAX, "a word has at most {WORD_LEN_MAX} bytes");
         let ways = WAYS.min(flows_max);
         let sets = flows_max.checked_div(ways).unwrap_or(0);
@@ -141,6 +147,8 @@ impl Streams {
             flows: vec![free; flows],
             islands: vec![Island::default(); flows * islands_max],
             ends: vec![0; flows * islands_max * 2 * end_len],
+            counted,
+            counts: vec![0; flows * counted.count_ones() as usize],
             clock: 0,
             counters: Counters::default(),
         }
@@ -153,8 +161,40 @@ impl Streams {
     /// The memory it holds.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
-        let bytes = size_of::<Streams>() + size_of_val(&*self.flows) + size_of_val(&*self.islands) + self.ends.len();
-        bytes as u64
+        let tables = size_of_val(&*self.flows) + size_of_val(&*self.islands) + size_of_val(&*self.counts);
+        (size_of::<Streams>() + tables + self.ends.len()) as u64
+    }
+
+    /// Whether there is room for any flow; without, a segment is its own content.
+    #[must_use]
+    pub const fn keeps_history(&self) -> bool {
+        self.sets != 0
+    }
+    /// How often a word that is counted is in the content of a flow, as far as it was wanted of the flow's packets.
+    #[must_use]
+    pub fn count(&self, key: FlowKey, word: u8) -> u16 {
+        if self.sets == 0 || self.counted >> word & 1 == 0 {
+            return 0;
+        }
+        self.places(key)
+            .find(|&place| self.is_at(key, place))
+            .map_or(0, |place| self.counts[self.count_at(place, word)])
+    }
+    /// Where the count of a word that is counted stands.
+    const fn count_at(&self, place: usize, word: u8) -> usize {
+        let before = self.counted & ((1 << word) - 1);
+        place * self.counted.count_ones() as usize + before.count_ones() as usize
+    }
+    /// The places that a flow may be at, where there are any.
+    #[inline]
+    fn places(&self, key: FlowKey) -> core::ops::Range<usize> {
+        let hash = self.hasher.hash_one(key);
+        let set = ((u128::from(hash) * self.sets as u128) >> 64) as usize * self.ways;
+        set..set + self.ways
+    }
+    #[inline]
+    fn is_at(&self, key: FlowKey, place: usize) -> bool {
+        self.flows[place].seen != 0 && self.flows[place].key == key
     }
 
     /// Adds a segment to its flow and tells which of the words in `wanted` are in the flow's content now.
@@ -173,10 +213,8 @@ impl Streams {
             return words.search(payload, wanted);
         }
         self.clock += 1;
-        let hash = self.hasher.hash_one(key);
-        let set = ((u128::from(hash) * self.sets as u128) >> 64) as usize * self.ways;
-        let places = set..set + self.ways;
-        let known = places.clone().find(|&place| self.flows[place].seen != 0 && self.flows[place].key == key);
+        let places = self.places(key);
+        let known = places.clone().find(|&place| self.is_at(key, place));
         // A SYN takes the first number; the data starts behind it.
         let first = segment.seq.wrapping_add(u32::from(segment.flags & flags::SYN != 0));
         let place = match known {
@@ -185,9 +223,10 @@ impl Streams {
             None if payload.is_empty() => return 0,
             None => self.make_room(places, key, first),
         };
+        let counting = wanted & self.counted;
         let flow = &mut self.flows[place];
         flow.seen = self.clock;
-        if payload.is_empty() || wanted & !flow.found == 0 {
+        if payload.is_empty() || wanted & !flow.found | counting == 0 {
             return flow.found & wanted;
         }
         if flow.furthest > SEQUENCE_MAX {
@@ -195,7 +234,9 @@ impl Streams {
             flow.islands = 0;
             flow.furthest = ORIGIN | u64::from(first);
             self.counters.flows_evicted += 1;
+            self.forget_counts(place);
         }
+        let flow = &mut self.flows[place];
         // The number nearest to the furthest byte, before or behind it.
         let ahead = first.wrapping_sub(flow.furthest as u32) as i32;
         let start = flow.furthest.wrapping_add_signed(i64::from(ahead));
@@ -208,7 +249,10 @@ impl Streams {
                 Neighbours::Seen { until } => cursor = until,
                 Neighbours::Fresh { left, right, until } => {
                     let run = &payload[(cursor - start) as usize..(until - start) as usize];
-                    found |= self.search(words, wanted & !found, place, left, run, right);
+                    found |= self.search(words, wanted & !found & !counting, place, left, run, right);
+                    if counting != 0 {
+                        found |= self.add_counts(words, counting, place, left, run, right);
+                    }
                     self.join(place, left, cursor, run, right);
                     cursor = until;
                 }
@@ -229,7 +273,13 @@ impl Streams {
             self.counters.flows_evicted += 1;
         }
         *flow = Flow { key, found: 0, furthest: ORIGIN | u64::from(first), seen: self.clock, islands: 0 };
+        self.forget_counts(place);
         place
+    }
+
+    fn forget_counts(&mut self, place: usize) {
+        let count = self.counted.count_ones() as usize;
+        self.counts[place * count..(place + 1) * count].fill(0);
     }
 
     /// What there is at `cursor`, and, where that is new, up to where and between which islands, `end` at the most.
@@ -285,6 +335,31 @@ impl Streams {
         }
         if !behind.is_empty() && wanted & !found != 0 {
             found |= words.search(seam.of(&[&run[run.len() - self.end_len..], behind]), wanted & !found);
+        }
+        found
+    }
+
+    /// Adds the occurrences of the words in `counting` that have a byte in `run`, and tells which words have some.
+    #[inline(never)]
+    fn add_counts(
+        &mut self,
+        words: &Words,
+        counting: WordMask,
+        place: usize,
+        left: Option<usize>,
+        run: &[u8],
+        right: Option<usize>,
+    ) -> WordMask {
+        let (mut found, mut rest) = (0, counting);
+        while rest != 0 {
+            let word = rest.trailing_zeros() as u8;
+            rest &= rest - 1;
+            let before = left.map_or(&[][..], |island| self.end_of(place, island, true));
+            let behind = right.map_or(&[][..], |island| self.end_of(place, island, false));
+            let new = words.count_new(before, run, behind, word);
+            let at = self.count_at(place, word);
+            self.counts[at] = self.counts[at].saturating_add(new);
+            found |= u64::from(new != 0) << word;
         }
         found
     }
@@ -402,8 +477,9 @@ impl Seam {
     }
 }
 
-/// A hasher with secret keys from the operating system, so that nobody can pick flows that meet in one set.
-fn random_hasher() -> RandomState {
+/// A hasher with secret keys from the operating system, so that nobody can pick flows that meet in one set, nor packets
+/// that make a search among equals long.
+pub(crate) fn random_hasher() -> RandomState {
     let source = std::hash::RandomState::new();
     RandomState::with_seeds(source.hash_one(0), source.hash_one(1), source.hash_one(2), source.hash_one(3))
 }

@@ -18,6 +18,7 @@ use vinet_pktops::Executable;
 use vinet_session::policy_file;
 use vinet_trusted::addr::{Addr, Prefix, PrefixSet, Principal};
 use vinet_trusted::check::check;
+use vinet_trusted::packet::Test;
 use vinet_trusted::policy::{OverBudget, Policy};
 use vinet_trusted::program::{AddrExpr, Field, Instr, Program};
 
@@ -134,13 +135,15 @@ fn firewall(number: u32, policy: &Arc<Policy>) -> Result<Executable, String> {
     let owner = 0xc612_0000 + (number % 2) * 256 + 1 + number / 2 % 254;
     let owner = Principal::EndUser(Addr::V4(owner));
     let source = Addr::V4(0xac10_0000 + number / 508);
+    let this_ip = AddrExpr { this_ip: true, ..AddrExpr::default() };
     let body = vec![
-        Instr::Select { out: 1, arg: 0, field: Field::Dst, addrs: AddrExpr { this_ip: true, ..AddrExpr::default() } },
-        Instr::Select { out: 2, arg: 1, field: Field::Src, addrs: source.into() },
+        Instr::Select { out: 1, arg: 0, test: Test::In { field: Field::Dst, addrs: this_ip } },
+        Instr::Select { out: 2, arg: 1, test: Test::In { field: Field::Src, addrs: source.into() } },
         Instr::Discard { arg: 2 },
     ];
-    let program = Program::new(3600, Vec::new(), body).map_err(|e| e.to_string())?;
-    let proof = vinet_prover::prove(&program, &owner, policy).map_err(|e| e.to_string())?;
-    let checked = check(&program.encode(), &proof, owner, policy).map_err(|e| e.to_string())?;
+    let program = Program::new(3600, 1, Vec::new(), body).map_err(|e| e.to_string())?;
+    let lemmas = vinet_prover::library();
+    let proof = vinet_prover::prove(&program, &owner, policy, &lemmas, &[]).map_err(|e| e.to_string())?;
+    let checked = check(&program.encode(), &proof, owner, policy, &lemmas).map_err(|e| e.to_string())?;
     Executable::lower(Arc::new(checked)).map_err(|e| e.to_string())
 }

@@ -4,15 +4,20 @@
 //! own on one core, from `net_pcap` that repeats a capture without end to `net_null`; testpmd (which only moves packets:
 //! the harness's own cost), DPDK's l3fwd, and this router with and without programs, in alternation, in rounds; what is
 //! reported are medians of the ratios within a round.
-#![forbid(unsafe_code)]
+#![deny(unsafe_code)]
 
 mod capture;
 mod dut;
 mod fastpath;
+mod heap;
 mod machine;
 mod peers;
 mod run;
 mod table;
+mod verify;
+
+#[global_allocator]
+static HEAP: heap::Counting = heap::Counting;
 
 use clap::{Parser, Subcommand};
 use std::process::ExitCode;
@@ -29,6 +34,8 @@ struct Cli {
 enum Command {
     /// The standard benchmark of the fast path, beside testpmd and l3fwd (root; see docs/BENCHMARKS.md).
     Fastpath(fastpath::Options),
+    /// What proofs cost and what they buy, each figure against its bar (see docs/BENCHMARKS.md).
+    Verify(verify::Options),
     /// One router under test, in this process: what `fastpath` starts.
     #[command(hide = true)]
     Dut(dut::Options),
@@ -37,6 +44,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Fastpath(options) => fastpath::run(&options),
+        Command::Verify(options) => verify::run(&options),
         Command::Dut(options) => dut::run(&options),
     };
     match done {

@@ -39,6 +39,8 @@ pub enum PerfError {
     },
     /// An option is out of range.
     Option(String),
+    /// Everything was measured, and these bars are not met.
+    Missed(Vec<String>),
 }
 
 impl PerfError {
@@ -46,7 +48,7 @@ impl PerfError {
     pub fn exit_status(&self) -> u8 {
         match self {
             PerfError::Option(_) | PerfError::File { .. } | PerfError::Missing { .. } => 2,
-            PerfError::Failed { .. } | PerfError::Void { .. } => 1,
+            PerfError::Failed { .. } | PerfError::Void { .. } | PerfError::Missed(_) => 1,
         }
     }
 }
@@ -59,6 +61,7 @@ impl fmt::Display for PerfError {
             PerfError::Failed { what, words } => write!(f, "{what} failed; its last words:\n{words}"),
             PerfError::Void { what, why } => write!(f, "the run of {what} is void: {why}"),
             PerfError::Option(words) => f.write_str(words),
+            PerfError::Missed(bars) => write!(f, "not met: {}", bars.join("; ")),
         }
     }
 }

@@ -43,7 +43,7 @@ pub use identity::{
     RouterPeer, Subject, Validity, parse_principal,
 };
 pub use message::{
-    Class, ProgramStatus, Receipt, ReceiptTerms, Rejection, Reply, Request, SignedPolicy, Terms, Upload, Withdraw,
-    fresh_nonce, lemma_root,
+    Class, LemmaPlace, NewLemma, ProgramStatus, Receipt, ReceiptTerms, Rejection, Reply, Request, SignedPolicy, Terms,
+    Upload, Withdraw, fresh_nonce,
 };
 pub use verify::{AuthenticUpload, NonceCache, RequestFault, verify_upload, verify_withdraw};

@@ -5,13 +5,12 @@
 //! in every field. A reply with id 0 is about the session itself and ends it.
 
 pub use crate::cbor::Malformed;
-pub use crate::signed::{
-    Class, LEMMA_MANIFEST_EMPTY, Receipt, ReceiptTerms, SignedPolicy, Terms, Upload, Withdraw, fresh_nonce, lemma_root,
-};
+pub use crate::signed::{Class, Receipt, ReceiptTerms, SignedPolicy, Terms, Upload, Withdraw, fresh_nonce};
 
 use crate::cbor::{self, Canonical, Reader, Writer};
 use crate::limits::{CODE_BYTES_MAX, LIST_LEN_MAX, TEXT_BYTES_MAX};
 use std::fmt;
+use vinet_trusted::lemma::{LEMMA_BYTES_MAX, LEMMA_PROOF_BYTES_MAX};
 use vinet_trusted::policy::PrincipalKind;
 
 /// The version of the messages.
@@ -36,6 +35,50 @@ pub enum Request {
     },
     /// Ends one of the asker's own programs. Answered by [`Reply::Withdrawn`].
     Withdraw(Withdraw),
+    /// Has the router check a lemma that the asker's later proofs cite. Answered by [`Reply::Lemma`].
+    AddLemma(NewLemma),
+}
+
+/// A lemma for the asker's own store at the router. It is not signed: it binds nobody, and adding it twice is adding it
+/// once.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct NewLemma {
+    /// The bytes of its statement.
+    pub lemma: Vec<u8>,
+    /// The bytes of its proof, which may cite the lemmas before it.
+    pub proof: Vec<u8>,
+}
+
+/// Where a lemma stands in the asker's store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct LemmaPlace {
+    /// The index by which proofs cite it.
+    pub index: u32,
+    /// The root of the store, with it: what an upload names whose proof cites it.
+    pub root: [u8; 32],
+}
+
+impl Canonical for NewLemma {
+    fn write(&self, w: &mut Writer) {
+        w.array(2).bytes(&self.lemma).bytes(&self.proof);
+    }
+    fn read(r: &mut Reader<'_>) -> Result<NewLemma, Malformed> {
+        r.array(2, "a lemma: [statement, proof]")?;
+        Ok(NewLemma {
+            lemma: r.bytes(LEMMA_BYTES_MAX, "the statement of a lemma within its limit")?.to_vec(),
+            proof: r.bytes(LEMMA_PROOF_BYTES_MAX, "the proof of a lemma within its limit")?.to_vec(),
+        })
+    }
+}
+
+impl Canonical for LemmaPlace {
+    fn write(&self, w: &mut Writer) {
+        w.array(2).uint(u64::from(self.index)).bytes(&self.root);
+    }
+    fn read(r: &mut Reader<'_>) -> Result<LemmaPlace, Malformed> {
+        r.array(2, "a lemma's place: [index, root]")?;
+        Ok(LemmaPlace { index: r.u32("the index of a lemma")?, root: r.fixed("a lemma root of 32 bytes")? })
+    }
 }
 
 /// What a router answers. [`Reply::Rejected`] may answer any request.
@@ -51,6 +94,8 @@ pub enum Reply {
     Status(ProgramStatus),
     /// The program is no longer in force; what it had done.
     Withdrawn(ProgramStatus),
+    /// The lemma is in the asker's store.
+    Lemma(LemmaPlace),
     /// Nothing was changed.
     Rejected(Rejection),
 }
@@ -189,6 +234,7 @@ const LIST: u64 = 2;
 const SHOW: u64 = 3;
 const WITHDRAW: u64 = 4;
 const REJECTED: u64 = 5;
+const ADD_LEMMA: u64 = 6;
 
 impl Canonical for Request {
     fn write(&self, w: &mut Writer) {
@@ -201,13 +247,14 @@ impl Canonical for Request {
             Request::List => w.array(1).uint(LIST),
             Request::Show { instance } => w.array(2).uint(SHOW).uint(*instance),
             Request::Withdraw(withdraw) => w.array(2).uint(WITHDRAW).item(withdraw),
+            Request::AddLemma(lemma) => w.array(2).uint(ADD_LEMMA).item(lemma),
         };
     }
     fn read(r: &mut Reader<'_>) -> Result<Request, Malformed> {
         const EXPECTED: &str = "a request: [number, its fields]";
         let malformed = r.malformed(EXPECTED);
         let len = r.array_up_to(2, EXPECTED)?;
-        match (r.uint(WITHDRAW, EXPECTED)?, len) {
+        match (r.uint(ADD_LEMMA, EXPECTED)?, len) {
             (GET_POLICY, 2) => Ok(Request::GetPolicy {
                 kind: match r.uint(1, "a kind of principals: 0 (end users) or 1 (edge routers)")? {
                     0 => PrincipalKind::EndUser,
@@ -218,6 +265,7 @@ impl Canonical for Request {
             (LIST, 1) => Ok(Request::List),
             (SHOW, 2) => Ok(Request::Show { instance: r.u64("the number of a program")? }),
             (WITHDRAW, 2) => Ok(Request::Withdraw(r.item()?)),
+            (ADD_LEMMA, 2) => Ok(Request::AddLemma(r.item()?)),
             _ => Err(malformed),
         }
     }
@@ -235,13 +283,14 @@ impl Canonical for Reply {
             }
             Reply::Status(status) => w.uint(SHOW).item(status),
             Reply::Withdrawn(status) => w.uint(WITHDRAW).item(status),
+            Reply::Lemma(place) => w.uint(ADD_LEMMA).item(place),
             Reply::Rejected(rejection) => w.uint(REJECTED).item(rejection),
         };
     }
     fn read(r: &mut Reader<'_>) -> Result<Reply, Malformed> {
         const EXPECTED: &str = "a reply: [number, its content]";
         r.array(2, EXPECTED)?;
-        Ok(match r.uint(REJECTED, EXPECTED)? {
+        Ok(match r.uint(ADD_LEMMA, EXPECTED)? {
             GET_POLICY => Reply::Policy(r.item()?),
             UPLOAD => Reply::Receipt(r.item()?),
             LIST => {
@@ -254,7 +303,8 @@ impl Canonical for Reply {
             }
             SHOW => Reply::Status(r.item()?),
             WITHDRAW => Reply::Withdrawn(r.item()?),
-            _ => Reply::Rejected(r.item()?),
+            REJECTED => Reply::Rejected(r.item()?),
+            _ => Reply::Lemma(r.item()?),
         })
     }
 }
@@ -362,7 +412,7 @@ mod tests {
     }
 
     fn request(random: &mut Random, testbed: &Testbed) -> Request {
-        match random.below(5) {
+        match random.below(6) {
             0 => Request::GetPolicy {
                 kind: if random.below(2) == 0 { PrincipalKind::EndUser } else { PrincipalKind::EdgeRouter },
             },
@@ -388,6 +438,10 @@ mod tests {
             }
             2 => Request::List,
             3 => Request::Show { instance: number(random) },
+            4 => {
+                let (lemma_len, proof_len) = (random.below(300) as usize, random.below(300) as usize);
+                Request::AddLemma(NewLemma { lemma: random.bytes(lemma_len), proof: random.bytes(proof_len) })
+            }
             _ => {
                 let (instance, expiry_s) = (number(random), number(random));
                 let router = testbed.router.public();
@@ -397,7 +451,7 @@ mod tests {
     }
 
     fn reply(random: &mut Random, testbed: &Testbed) -> Reply {
-        match random.below(5) {
+        match random.below(6) {
             0 => {
                 let terms = ReceiptTerms {
                     instance: number(random),
@@ -417,6 +471,7 @@ mod tests {
             1 => Reply::List((0..random.below(30)).map(|_| status(random)).collect()),
             2 => Reply::Status(status(random)),
             3 => Reply::Withdrawn(status(random)),
+            4 => Reply::Lemma(LemmaPlace { index: number(random) as u32, root: array(random) }),
             _ => {
                 let instr = (random.below(2) == 0).then(|| number(random) as u32);
                 let (code_len, text_len) = (random.below(80) as usize, random.below(2000) as usize);

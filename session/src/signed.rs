@@ -13,16 +13,6 @@ use vinet_trusted::addr::Principal;
 use vinet_trusted::policy::{POLICY_BYTES_MAX, Policy};
 use vinet_trusted::program::{PROGRAM_BYTES_MAX, Program};
 
-/// The text whose BLAKE3 is the lemma root of this version, whose store of lemmas is empty.
-pub const LEMMA_MANIFEST_EMPTY: &[u8] = b"VInet 2026 lemma manifest: empty";
-
-/// The root of the lemmas that proofs may cite. This version has none; the root stands in every signature so that a
-/// later one can tell.
-#[must_use]
-pub fn lemma_root() -> [u8; 32] {
-    *blake3::hash(LEMMA_MANIFEST_EMPTY).as_bytes()
-}
-
 /// Sixteen random bytes that make a signed request the only one of its kind.
 ///
 /// # Errors
@@ -272,21 +262,21 @@ impl SignedPolicy {
     fn digest(router: &RouterId, policy: &[u8], lemma_root: &[u8; 32]) -> [u8; 32] {
         Digest::new(Domain::Policy).field(&router.0).field(policy).field(lemma_root).finish()
     }
-    /// The root of the lemmas that go with it.
+    /// The root of the lemmas that every owner's proofs may cite there.
     #[must_use]
     pub const fn lemma_root(&self) -> [u8; 32] {
         self.lemma_root
     }
-    /// The policy that `router` signed.
+    /// The policy that `router` signed, where its lemmas are those with the root `lemma_root`.
     ///
     /// # Errors
     /// [`RequestFault::BadSignature`], [`RequestFault::StaleManifest`], [`RequestFault::BadPolicy`].
-    pub fn verify(&self, router: &RouterPeer) -> Result<Policy, RequestFault> {
+    pub fn verify(&self, router: &RouterPeer, lemma_root: &[u8; 32]) -> Result<Policy, RequestFault> {
         if !router.id().has_signed(&SignedPolicy::digest(&router.id(), &self.policy, &self.lemma_root), &self.signature)
         {
             return Err(RequestFault::BadSignature);
         }
-        if self.lemma_root != lemma_root() {
+        if self.lemma_root != *lemma_root {
             return Err(RequestFault::StaleManifest);
         }
         Policy::decode(&self.policy).map_err(RequestFault::BadPolicy)

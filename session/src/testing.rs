@@ -39,6 +39,8 @@ use crate::identity::{Authority, AuthorityKey, Identity, Subject, Validity, pars
 use std::sync::Arc;
 use vinet_trusted::addr::Addr;
 
+/// The root of the lemmas that the routers of tests hold.
+pub(crate) const LEMMA_ROOT: [u8; 32] = [0x33; 32];
 /// The second at which tests play.
 pub(crate) const NOW_S: u64 = 1_800_000_000;
 

@@ -75,6 +75,14 @@ pub(crate) struct Table<'d, 't> {
     known: &'static [&'static str],
 }
 
+/// One string of an open table.
+pub(crate) struct Entry {
+    pub(crate) key: String,
+    pub(crate) value: String,
+    /// The byte where the string stands.
+    pub(crate) at: usize,
+}
+
 impl<'t> Document<'t> {
     pub(crate) fn fault(&self, at: usize, what: impl Into<String>) -> TomlFault {
         TomlFault { place: Place::of(self.file, self.text, at), what: what.into() }
@@ -170,6 +178,24 @@ impl<'d, 't> Table<'d, 't> {
                 .document
                 .fault(at, format!("`{}` must be {expected}; found a TOML {}", self.full(key), other.type_str()))),
         }
+    }
+    /// The strings of a table under this one whose keys are anyone's choice; none where the table is absent.
+    pub(crate) fn strings(&mut self, key: &'static str, expected: &str) -> Result<Vec<Entry>, TomlFault> {
+        let Some(value) = self.take(key) else { return Ok(Vec::new()) };
+        let DeValue::Table(table) = value.get_ref() else {
+            return Err(self.mismatch(key, &value, "a table of names and strings"));
+        };
+        table
+            .iter()
+            .map(|(name, value)| match value.get_ref() {
+                DeValue::String(text) => Ok(Entry {
+                    key: name.get_ref().to_string(),
+                    value: text.clone().into_owned(),
+                    at: value.span().start,
+                }),
+                _ => Err(self.mismatch(&format!("{key}.{}", name.get_ref()), value, expected)),
+            })
+            .collect()
     }
     /// Whether `key` stands there and is a string.
     pub(crate) fn is_string(&self, key: &str) -> bool {

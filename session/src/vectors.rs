@@ -4,8 +4,9 @@ use crate::cbor::to_bytes;
 use crate::digest::{Digest, Domain};
 use crate::hex;
 use crate::identity::{AuthorityKey, Identity, PublicKey, Subject, Validity, parse_principal};
-use crate::message::{Request, encode_request};
-use crate::signed::{Class, Terms, Upload, lemma_root};
+use crate::message::{NewLemma, Request, encode_request};
+use crate::signed::{Class, Terms, Upload};
+use crate::testing::LEMMA_ROOT;
 use ed25519_dalek::SigningKey;
 
 #[test]
@@ -22,7 +23,7 @@ fn the_examples_of_the_protocol_page_are_true() {
     let terms = Terms {
         router: public(3),
         policy_id: [0x11; 32],
-        lemma_root: lemma_root(),
+        lemma_root: LEMMA_ROOT,
         program: vec![0x01, 0x02],
         proof: Some(vec![0x03]),
         principal: owner.principal().unwrap(),
@@ -34,16 +35,17 @@ fn the_examples_of_the_protocol_page_are_true() {
         nonce: [0x22; 16],
         expiry_s: 1_800_000_060,
     };
+    let lemma = NewLemma { lemma: vec![0x0a, 0x0b], proof: vec![0x0c] };
     let empty = Digest::new(Domain::Upload).field(b"ab").number(7).finish();
     let examples = [
         ("the digest of two fields", hex::encode(&empty)),
-        ("the lemma root", hex::encode(&lemma_root())),
         ("the authority's key", authority.authority().key().to_string()),
         ("the owner's key", public(2).to_string()),
         ("the router's key", public(3).to_string()),
         ("the principal", hex::encode(&to_bytes(&owner.principal().unwrap()))),
         ("the certificate", hex::encode(&owner.certificate().encode())),
         ("the list request", hex::encode(&encode_request(1, &Request::List))),
+        ("the lemma", hex::encode(&encode_request(3, &Request::AddLemma(lemma)))),
         ("the upload", hex::encode(&encode_request(2, &Request::Upload(Box::new(Upload::sign(terms, &owner)))))),
     ];
     for (what, hex) in &examples {

@@ -11,7 +11,7 @@
 use crate::identity::{Ownership, PublicKey, RouterId};
 use crate::limits::UPLOAD_EXPIRY_MAX_S;
 use crate::message::Rejection;
-use crate::signed::{Terms, Upload, Withdraw, lemma_root};
+use crate::signed::{Terms, Upload, Withdraw};
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use vinet_trusted::addr::Principal;
@@ -90,7 +90,10 @@ impl fmt::Display for RequestFault {
                 write!(f, "the request is about a policy that is not in force; fetch the policy and prove again")
             }
             RequestFault::StaleManifest => {
-                write!(f, "the lemmas that the request names are not in force; fetch the policy and prove again")
+                write!(
+                    f,
+                    "the router does not hold the lemmas of the request (it forgets those of owners when it starts again); send them again"
+                )
             }
             RequestFault::Expired { expiry_s, now_s } => write!(
                 f,
@@ -206,7 +209,7 @@ fn check_expiry(expiry_s: u64, now_s: u64) -> Result<(), RequestFault> {
 }
 
 /// The upload of `owner`, the peer of the session that it came in, to the router `router` whose policy for this kind of
-/// owner is `policy_id`.
+/// owner is `policy_id`, and which holds the lemmas with those roots that `knows_lemmas` answers true for.
 ///
 /// # Errors
 /// The first fault found; only an upload without one is remembered in `seen`.
@@ -215,6 +218,7 @@ pub fn verify_upload(
     owner: &Ownership,
     router: &RouterId,
     policy_id: &[u8; 32],
+    knows_lemmas: impl FnOnce(&[u8; 32]) -> bool,
     now_s: u64,
     seen: &mut NonceCache,
 ) -> Result<AuthenticUpload, RequestFault> {
@@ -230,7 +234,7 @@ pub fn verify_upload(
     if terms.policy_id != *policy_id {
         return Err(RequestFault::StalePolicy);
     }
-    if terms.lemma_root != lemma_root() {
+    if !knows_lemmas(&terms.lemma_root) {
         return Err(RequestFault::StaleManifest);
     }
     if !upload.is_signed_by(&owner.key()) {
@@ -268,13 +272,13 @@ mod tests {
     use crate::identity::{Authority, Identity, Subject, Validity, parse_principal};
     use crate::message::{Request, decode_request, encode_request};
     use crate::signed::{Class, Receipt, ReceiptTerms, SignedPolicy};
-    use crate::testing::{NOW_S, Random, Testbed, router_named, seed};
+    use crate::testing::{LEMMA_ROOT, NOW_S, Random, Testbed, router_named, seed};
 
     fn terms(testbed: &Testbed) -> Terms {
         Terms {
             router: testbed.router.public(),
             policy_id: [7; 32],
-            lemma_root: lemma_root(),
+            lemma_root: LEMMA_ROOT,
             program: b"program".to_vec(),
             proof: Some(b"proof".to_vec()),
             principal: testbed.owner.principal().unwrap(),
@@ -293,7 +297,8 @@ mod tests {
     }
 
     fn verify(testbed: &Testbed, upload: Upload) -> Result<AuthenticUpload, RequestFault> {
-        verify_upload(upload, &owner(testbed), &testbed.router.public(), &[7; 32], NOW_S, &mut NonceCache::new(9, 9))
+        let (router, knows_lemmas) = (testbed.router.public(), |root: &[u8; 32]| *root == LEMMA_ROOT);
+        verify_upload(upload, &owner(testbed), &router, &[7; 32], knows_lemmas, NOW_S, &mut NonceCache::new(9, 9))
     }
 
     #[test]
@@ -398,7 +403,9 @@ mod tests {
         let mut at = |expiry_s: u64, now_s: u64, nonce: u8| {
             let terms = Terms { expiry_s, nonce: [nonce; 16], ..terms(&testbed) };
             let upload = Upload::sign(terms, &testbed.owner);
-            verify_upload(upload, &owner, &router, &[7; 32], now_s, &mut seen).map(|_| ()).map_err(|f| f.code())
+            verify_upload(upload, &owner, &router, &[7; 32], |root| *root == LEMMA_ROOT, now_s, &mut seen)
+                .map(|_| ())
+                .map_err(|f| f.code())
         };
         assert_eq!(at(NOW_S - 1, NOW_S, 1), Err("expired"));
         assert_eq!(at(NOW_S + UPLOAD_EXPIRY_MAX_S + 1, NOW_S, 1), Err("expiry-too-far"));
@@ -469,10 +476,16 @@ mod tests {
         let other = testbed.authority_key.issue_identity(router_named("edge-1"), Validity::starting(NOW_S, 9)).unwrap();
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/policy/end-user.toml");
         let policy = crate::policy_file::load(&path).unwrap();
-        assert_eq!(SignedPolicy::sign(&policy, lemma_root(), &testbed.router).verify(&peer), Ok(policy.clone()));
-        assert_eq!(SignedPolicy::sign(&policy, lemma_root(), &other).verify(&peer), Err(RequestFault::BadSignature));
         assert_eq!(
-            SignedPolicy::sign(&policy, [0; 32], &testbed.router).verify(&peer),
+            SignedPolicy::sign(&policy, LEMMA_ROOT, &testbed.router).verify(&peer, &LEMMA_ROOT),
+            Ok(policy.clone())
+        );
+        assert_eq!(
+            SignedPolicy::sign(&policy, LEMMA_ROOT, &other).verify(&peer, &LEMMA_ROOT),
+            Err(RequestFault::BadSignature)
+        );
+        assert_eq!(
+            SignedPolicy::sign(&policy, [0; 32], &testbed.router).verify(&peer, &LEMMA_ROOT),
             Err(RequestFault::StaleManifest)
         );
         let terms = ReceiptTerms {
@@ -493,7 +506,7 @@ mod tests {
         // Every bit of both, as they travel.
         let replies = [
             crate::message::Reply::Receipt(Receipt::sign(terms, &testbed.router)),
-            crate::message::Reply::Policy(SignedPolicy::sign(&policy, lemma_root(), &testbed.router)),
+            crate::message::Reply::Policy(SignedPolicy::sign(&policy, LEMMA_ROOT, &testbed.router)),
         ];
         for reply in replies {
             let bytes = crate::message::encode_reply(1, &reply);
@@ -502,7 +515,9 @@ mod tests {
                 changed[bit / 8] ^= 1 << (bit % 8);
                 match crate::message::decode_reply(&changed) {
                     Ok((1, crate::message::Reply::Receipt(receipt))) => assert!(receipt.verify(&peer).is_err()),
-                    Ok((1, crate::message::Reply::Policy(policy))) => assert!(policy.verify(&peer).is_err()),
+                    Ok((1, crate::message::Reply::Policy(policy))) => {
+                        assert!(policy.verify(&peer, &LEMMA_ROOT).is_err())
+                    }
                     Ok((1, other)) => panic!("bit {bit} makes it {other:?}"),
                     _ => {}
                 }

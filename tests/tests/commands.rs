@@ -146,6 +146,150 @@ fn what_firewall_emits_is_a_program() {
     folder.vinet("check @emitted.vnb --policy @@ --as 192.0.2.2 --mode static").expect();
 }
 
+/// The shipped programs: path, owner, settings, as the line `# compile: …` of each says.
+fn shipped() -> Vec<(PathBuf, String, String)> {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/programs");
+    let entries = std::fs::read_dir(&folder).expect("configs/programs");
+    let mut paths: Vec<PathBuf> = entries.map(|entry| entry.expect("an entry").path()).collect();
+    paths.sort();
+    let described = |path: PathBuf| {
+        let text = std::fs::read_to_string(&path).expect("a program");
+        let line = text.lines().find_map(|line| line.strip_prefix("# compile: --as "));
+        let line = line.unwrap_or_else(|| panic!("{} says how it is compiled", path.display()));
+        let (owner, settings) = line.split_once(' ').unwrap_or((line, ""));
+        (path, owner.to_string(), settings.to_string())
+    };
+    paths.into_iter().map(described).collect()
+}
+
+#[test]
+fn every_shipped_program_is_proven_and_checked_for_its_owner() {
+    let folder = Folder::new();
+    let all = shipped();
+    assert!(all.len() >= 25, "{} programs", all.len());
+    for (path, owner, settings) in all {
+        let policy = if owner.contains('/') { "edge-router" } else { "end-user" };
+        let policy = folder.policy.with_file_name(policy).with_extension("toml");
+        let with = format!("--policy {} --as {owner}", policy.display());
+        let path = path.display();
+        folder.vinet(&format!("compile {path} --as {owner} {settings} -o @p.vnb")).expect();
+        folder.vinet(&format!("prove @p.vnb {with} -o @p.proof")).expect();
+        let verdict = json(&folder.vinet(&format!("check @p.vnb @p.proof {with} --json")).expect());
+        assert_eq!(verdict["verdict"], "accept", "{path}: {verdict}");
+        // A check takes what it is given, and no more.
+        folder.vinet(&format!("check @p.vnb @p.vnb {with}")).expect_code(1);
+    }
+}
+
+#[test]
+fn a_shipped_program_goes_from_its_obligations_to_an_explained_proof() {
+    let folder = Folder::new();
+    let source = folder.policy.with_file_name("../programs/host-range-variant.vnp");
+    let edge = folder.policy.with_file_name("edge-router.toml");
+    let with = format!("--policy {} --as 192.0.2.1/24", edge.display());
+    let compile = format!("compile {} --as 192.0.2.1/24 --set Attackers=203.0.113.0/24", source.display());
+    folder.vinet(&format!("{compile} -o @p.vnb")).expect();
+    let listed = folder.vinet(&format!("obligations @p.vnb {with}")).expect();
+    // The source says how the loop goes; what of it the proof needs is listed with the rest.
+    assert!(listed.contains("host-range-variant.vnp:12: DISCARD(ToHost)\nobligation "), "{listed}");
+    let objects = folder.vinet(&format!("obligations @p.vnb {with} --json")).expect();
+    let discards: Vec<Value> = objects.lines().map(json).filter(|object| object["line"] == 12).collect();
+    assert_eq!(discards.len(), 1, "{objects}");
+    assert_eq!(discards[0]["goal"], "dst(p) in {192.0.2.0/24}");
+    folder.vinet(&format!("prove @p.vnb {with} -o @p.proof")).expect();
+    folder.vinet(&format!("check @p.vnb @p.proof {with}")).expect();
+    let told = folder.vinet(&format!("explain @p.proof {with}")).expect();
+    for object in objects.lines().map(json) {
+        let heading =
+            format!("obligation {}, line {} (instruction {}): ", object["number"], object["line"], object["instr"]);
+        assert!(told.contains(&heading), "{heading} in {told}");
+    }
+    assert!(told.contains("\ncomplexity: ") && told.contains("has 16 turns at most"), "{told}");
+}
+
+#[test]
+fn one_obligation_is_shown_by_hand_and_the_others_by_the_prover() {
+    let folder = Folder::new();
+    folder.compiled();
+    let script = "// The packets were taken from those to the owner.\n\
+                  obligation 1 {\n  let taken = unfold(member);\n  right(unfold(left(taken)))\n}\n";
+    std::fs::write(folder.dir.path().join("hand.vpf"), script).expect("a file in a temporary folder");
+    folder.vinet("prove @firewall.vnb --script @hand.vpf --policy @@ --as 192.0.2.2 -o @hand.proof").expect();
+    folder.vinet("check @firewall.vnb @hand.proof --policy @@ --as 192.0.2.2").expect();
+    let bytes = |name: &str| std::fs::read(folder.dir.path().join(name)).expect("a proof");
+    assert_ne!(bytes("hand.proof"), bytes("firewall.proof"), "the prover would have cited obligation 0");
+    // A step that does not follow is told where it stands.
+    std::fs::write(folder.dir.path().join("hand.vpf"), script.replace("left(taken)", "right(taken)")).expect("a file");
+    let said =
+        folder.vinet("prove @firewall.vnb --script @hand.vpf --policy @@ --as 192.0.2.2 -o @x.proof").expect_code(2);
+    assert!(said.contains("hand.vpf:4:") && said.contains("right(unfold(right(taken)))"), "{said}");
+    assert!(!folder.dir.path().join("x.proof").exists());
+}
+
+#[test]
+fn what_is_not_proven_is_told_with_the_packet_that_it_would_wrong() {
+    let folder = Folder::new();
+    let finished = folder.compiled().vinet("prove @foul.vnb --policy @@ --as 192.0.2.2 -o @foul.proof --json");
+    assert_eq!(finished.code, Some(1), "{finished}");
+    for line in [
+        "to show: dst(p) in {192.0.2.2}\n",
+        "  known: src(p) in {203.0.113.2}\n",
+        "  packet 1 from 203.0.113.2 to 192.0.2.1\n",
+        "  packet 1 from 203.0.113.2 to 192.0.2.1 is grouped by line 2; the policy allows that only where the destination ",
+    ] {
+        assert!(finished.stderr.contains(line), "{line} in {}", finished.stderr);
+    }
+    let found = &json(&finished.stdout)["reason"]["counterexample"];
+    assert_eq!(found["packets"], json(r#"[{"src": "203.0.113.2", "dst": "192.0.2.1"}]"#));
+    assert_eq!(found["offence"], json(r#"{"event": "grouped", "packet": 1}"#));
+    // The packet is no invention: the reference interpreter drops it though it is someone else's.
+    assert_ne!(found["packets"][0]["dst"], "192.0.2.2");
+}
+
+#[test]
+fn a_proof_for_one_policy_does_not_pass_for_another() {
+    let folder = Folder::new();
+    // Lawful under the policy that stands first, and with that proof not under the others.
+    let firewall = "LIFETIME = 2 hours\nMine = GROUP_BY_DESTINATION(AllPackets, THIS_IP);\nDISCARD(Mine);\n";
+    let polite = "LIFETIME = 2 hours\nMine = GROUP_BY_DESTINATION(AllPackets, THIS_IP);\n\
+                  Rest = SELECT(Mine, not protocol in {icmp, icmp6});\nDISCARD(Rest);\n";
+    let relay = "LIFETIME = 2 hours\nOurs = GROUP_BY_DESTINATION(AllPackets, THIS_SUBNET_IP);\n\
+                 if CONTAINS_STRING(Ours, \"worm\") then DISCARD(Ours);\n";
+    let subnet = "LIFETIME = 2 hours\nOurs = GROUP_BY_DESTINATION(AllPackets, THIS_SUBNET_IP);\nDISCARD(Ours);\n";
+    for (of, owner, text, others) in [
+        ("end-user", "192.0.2.2", firewall, ["strict-operator", "edge-router", "quarantine"]),
+        ("strict-operator", "192.0.2.2", polite, ["end-user", "edge-router", "quarantine"]),
+        ("edge-router", "192.0.2.1/24", relay, ["end-user", "strict-operator", "quarantine"]),
+        // What is shown for quarantine, which allows less, is shown for edge routers as well.
+        ("quarantine", "192.0.2.1/24", subnet, ["end-user", "strict-operator", "strict-operator"]),
+    ] {
+        std::fs::write(folder.dir.path().join("p.vnp"), text).expect("a file in a temporary folder");
+        let policy = |name: &str| folder.policy.with_file_name(name).with_extension("toml").display().to_string();
+        folder.vinet(&format!("compile @p.vnp --as {owner} -o @p.vnb")).expect();
+        folder.vinet(&format!("prove @p.vnb --policy {} --as {owner} -o @p.proof", policy(of))).expect();
+        folder.vinet(&format!("check @p.vnb @p.proof --policy {} --as {owner}", policy(of))).expect();
+        for other in others {
+            folder.vinet(&format!("check @p.vnb @p.proof --policy {} --as {owner}", policy(other))).expect_code(1);
+        }
+    }
+}
+
+#[test]
+fn the_shipped_programs_are_in_the_one_layout() {
+    // The paper's three stand as they are printed there.
+    let paper = ["firewall.vnp", "multicast.vnp", "spam-filter.vnp"];
+    let (printed, ours): (Vec<_>, Vec<_>) =
+        shipped().into_iter().map(|(path, ..)| path).partition(|path| paper.iter().any(|name| path.ends_with(name)));
+    let words = |paths: &[PathBuf]| paths.iter().map(|path| format!(" {}", path.display())).collect::<String>();
+    assert_eq!(printed.len(), paper.len());
+    vinet(&format!("fmt --check{}", words(&ours))).expect();
+    let said = vinet(&format!("fmt --check{}{}", words(&ours), words(&printed))).expect_code(1);
+    for path in ours.iter().chain(&printed) {
+        let name = format!("{}", path.display());
+        assert_eq!(said.contains(&name), printed.contains(path), "{name}: {said}");
+    }
+}
+
 #[test]
 fn completions_and_man_pages_are_generated() {
     let folder = Folder::new();

@@ -2,8 +2,13 @@
 
 use std::io::{Read, Write};
 use std::net::{IpAddr, SocketAddr};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use vinet_client::link::Link;
+use vinet_session::Now;
+use vinet_session::identity::{Authority, Identity};
+use vinet_session::message::{Class, Reply, Request, Terms, Upload, fresh_nonce};
 use vinet_tests::client::Client;
 use vinet_tests::host::Host;
 use vinet_tests::keys;
@@ -12,6 +17,8 @@ use vinet_tests::process::{binary, eventually, run};
 use vinet_tests::router::{Config, Driver, Router};
 use vinet_tests::story;
 use vinet_tests::traffic::{Sink, WebServer, ping, reaches, send_datagrams};
+use vinet_trusted::policy::PrincipalKind;
+use vinet_trusted::program::Program;
 
 /// How long the first packet may wait for routes and neighbours to be learnt.
 const LEARN_LIMIT: Duration = Duration::from_secs(5);
@@ -200,6 +207,44 @@ fn an_edge_router_programs_for_its_whole_subnet() {
     assert_eq!(ping(&lab.lawful, neighbour, 3, ""), 3);
 }
 
+/// Uploads a program as it is, with figures made up, and gives the code of the router's rejection.
+fn rejection(lab: &Lab, host: &Host, principal: &str, router: &str, program: &[u8], proof: Option<Vec<u8>>) -> String {
+    let identity = Identity::load(&keys::identity(lab.dir(), principal)).expect("the client's identity");
+    let authority = Authority::load(&lab.dir().join("authority.pub")).expect("the authority");
+    let (identity, authority) = (Arc::new(identity), Arc::new(authority));
+    let owner = identity.principal().expect("an owner's identity");
+    let decoded = Program::decode(program).expect("a program");
+    host.inside(|| {
+        let limit = Duration::from_secs(20);
+        let mut link = Link::open(router, Arc::clone(&identity), authority, None, limit).expect("a session");
+        let kind = PrincipalKind::of(&owner);
+        let reply = link.ask(&Request::GetPolicy { kind }, "fetching the policy").expect("an answer");
+        let Reply::Policy(signed) = reply else { panic!("not a policy: {reply:?}") };
+        let lemma_root = signed.lemma_root();
+        let policy = signed.verify(link.router(), &lemma_root).expect("the router's policy");
+        let terms = Terms {
+            router: link.router().id(),
+            policy_id: policy.id(),
+            lemma_root,
+            class: Class::of(&decoded),
+            program: program.to_vec(),
+            proof,
+            principal: owner,
+            complexity: 200,
+            cost: 200 * u64::from(decoded.lifetime_s()),
+            lifetime_s: decoded.lifetime_s(),
+            packet_rate: policy.limits.packet_rate_default,
+            nonce: fresh_nonce().expect("random bytes"),
+            expiry_s: Now::read(Instant::now()).wall_s + 60,
+        };
+        let request = Request::Upload(Box::new(Upload::sign(terms, &identity)));
+        match link.ask(&request, "uploading the program").expect("an answer") {
+            Reply::Rejected(rejection) => rejection.code().to_string(),
+            reply => panic!("not a rejection: {reply:?}"),
+        }
+    })
+}
+
 #[test]
 fn a_client_cannot_discard_anothers_packets() {
     let Some(_story) = story::begin("a_client_cannot_discard_anothers_packets") else { return };
@@ -210,7 +255,7 @@ fn a_client_cannot_discard_anothers_packets() {
     let text = "LIFETIME = 1 hr\nAnybodys = GROUP_BY_SOURCE(AllPackets,203.0.113.2);\nDISCARD(Anybodys);\n";
     std::fs::write(&source, text).expect("the laboratory's folder can be written");
     let attacker = Client::new(&lab, &lab.attacker, "198.51.100.2", "198.51.100.1:7400");
-    // The client finds no proof; the router that is asked to analyse finds none; and a proof of something else proves nothing.
+    // The client finds no proof, no analysis shows it, and a proof of something else proves nothing.
     let compiled = lab.dir().join("foul.vnb");
     keys::vinet(&format!("compile {} --as 198.51.100.2 -o {}", source.display(), compiled.display())).expect();
     let proof = lab.dir().join("other.proof");
@@ -219,6 +264,7 @@ fn a_client_cannot_discard_anothers_packets() {
     for words in [
         format!("{} --mode proof", source.display()),
         format!("{} --mode static", source.display()),
+        format!("{compiled_and_proof} --unchecked"),
         compiled_and_proof,
     ] {
         let said = attacker.run(&format!("upload {words}")).expect_code(1);
@@ -227,12 +273,15 @@ fn a_client_cannot_discard_anothers_packets() {
             "the offence and its source line: {said}"
         );
     }
+    // Nor does a client get further that asks nobody before it asks the router.
+    let program = std::fs::read(&compiled).expect("the compiled program");
+    for (proof, code) in
+        [(Some(vec![0x00, 0x01, 0x00]), "not-proven"), (Some(Vec::new()), "not-proven"), (None, "not-analysed")]
+    {
+        assert_eq!(rejection(&lab, &lab.attacker, "198.51.100.2", "198.51.100.1:7400", &program, proof), code);
+    }
     let counters = router.counters();
-    assert!(
-        counters.get(&["admission", "rejected"]) >= 2,
-        "the router itself refused two of them: {:#}",
-        counters.value()
-    );
+    assert!(counters.get(&["admission", "rejected"]) >= 4, "the router itself refused them: {:#}", counters.value());
     assert!(attacker.list().is_empty());
     assert_eq!(counters.drops("program"), 0);
     assert_eq!(ping(&lab.lawful, VICTIM.into(), 10, ""), 10);
@@ -284,6 +333,9 @@ fn a_rejected_upload_changes_nothing() {
     keys::vinet(&format!("compile {} {set} --as 192.0.2.2 -o {compiled}", file("good.vnp"))).expect();
     std::fs::write(lab.dir().join("wrong.proof"), [0xff; 40]).expect("a file of the laboratory");
     victim.run(&format!("upload {compiled} {}", file("wrong.proof"))).expect_code(1);
+    // What this router's workers cannot do; the command says so.
+    let said = victim.run(&format!("multicast --from {ATTACKER} --lifetime 10m")).expect_code(1);
+    assert!(said.starts_with("multicast.vnp:") && said.contains("generate-unsupported: "), "{said}");
     // No proof where the router wants one.
     victim.run(&format!("upload {compiled} --mode static")).expect_code(1);
     // An identity that another authority certified.
@@ -299,6 +351,39 @@ fn a_rejected_upload_changes_nothing() {
     assert_eq!(before.len(), after.len());
     assert_eq!(after[0]["instance"].as_u64(), Some(kept));
     assert_eq!(ping(&lab.attacker, VICTIM.into(), 3, ""), 3, "nothing was installed");
+}
+
+#[test]
+fn ones_own_lemmas_are_sent_once_and_belong_to_nobody_else() {
+    let Some(_story) = story::begin("ones_own_lemmas_are_sent_once_and_belong_to_nobody_else") else { return };
+    let lab = Lab::new();
+    let _router = Router::start(&lab, &Config::default());
+    learn(&lab, VICTIM.into());
+    let victim = Client::new(&lab, &lab.victim, "192.0.2.2", "192.0.2.1:7400");
+    let file = |name: &str| lab.dir().join(name).display().to_string();
+    let write = |name: &str, text: &str| std::fs::write(lab.dir().join(name), text).expect("a file of the laboratory");
+    write("own.vpf", "lemma last-of (P Q : Prop)\ngiven both: P and Q\nshows Q\nproof { right(both) }\n");
+    write("hand.vpf", "obligation 0 { last-of(unfold(member)) }\n");
+    let text = victim.run(&format!("firewall --block {ATTACKER} --lifetime 10m --emit")).expect();
+    write("firewall.vnp", &text);
+    let (compiled, proof, own) = (file("firewall.vnb"), file("firewall.proof"), file("own.vpf"));
+    keys::vinet(&format!("compile {} --as 192.0.2.2 -o {compiled}", file("firewall.vnp"))).expect();
+    let policy = file("policy.toml");
+    victim.run(&format!("policy -o {policy}")).expect();
+    let with = format!("--script {} --lemmas {own} --policy {policy}", file("hand.vpf"));
+    keys::vinet(&format!("prove {compiled} {with} --as 192.0.2.2 -o {proof}")).expect();
+    // Before the lemma is there, and for another owner, the proof stands on nothing.
+    let upload = format!("upload {compiled} {proof} --lemmas {own}");
+    let said = victim.run(&upload).expect_code(1);
+    assert!(said.contains("stale-manifest"), "{said}");
+    let added = victim.json(&format!("lemma add {own}"));
+    assert_eq!(added["name"], "last-of", "{added}");
+    assert_eq!(victim.json(&format!("lemma add {own}"))["index"], added["index"], "the same again");
+    let neighbour = Client::new(&lab, &lab.attacker, "198.51.100.2", "198.51.100.1:7400");
+    let said = neighbour.run(&upload).expect_code(1);
+    assert!(said.contains("stale-manifest"), "{said}");
+    victim.install(&upload);
+    assert_eq!(ping(&lab.attacker, VICTIM.into(), 3, ""), 0);
 }
 
 #[test]

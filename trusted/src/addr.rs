@@ -3,8 +3,12 @@
 //! A [`Prefix`] never has host bits; a [`PrefixSet`] is sorted, disjoint and merged, so that two sets with the same
 //! members are equal as values. IPv4 and IPv6 never meet: no IPv4 address is in an IPv6 prefix, mapped or not.
 
+use crate::wire::{Reader, Wire, WireError, Writer};
 use alloc::vec::Vec;
 use core::fmt;
+
+/// The most prefixes that one address set is written with.
+pub const PREFIXES_MAX: usize = 16_384;
 
 /// An IPv4 or IPv6 address.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -39,6 +43,20 @@ impl Addr {
     }
     const fn is_v4(self) -> bool {
         matches!(self, Addr::V4(_))
+    }
+    /// The address `by` behind it, if the family has one.
+    #[must_use]
+    pub const fn offset(self, by: i64) -> Option<Addr> {
+        match self {
+            Addr::V4(a) => {
+                let sum = a as i128 + by as i128;
+                if sum >= 0 && sum <= u32::MAX as i128 { Some(Addr::V4(sum as u32)) } else { None }
+            }
+            Addr::V6(a) => match a.checked_add_signed(by as i128) {
+                Some(sum) => Some(Addr::V6(sum)),
+                None => None,
+            },
+        }
     }
 }
 
@@ -165,6 +183,9 @@ impl PrefixSet {
     /// The set of the addresses in any of `prefixes`, which may come in any order, overlap and repeat.
     #[must_use]
     pub fn new(mut prefixes: Vec<Prefix>) -> PrefixSet {
+        if prefixes.len() <= 1 {
+            return PrefixSet { prefixes };
+        }
         prefixes.sort_unstable();
         let mut merged: Vec<Prefix> = Vec::with_capacity(prefixes.len());
         for prefix in prefixes {
@@ -195,6 +216,15 @@ impl PrefixSet {
     pub fn prefixes(&self) -> &[Prefix] {
         &self.prefixes
     }
+    /// Whether the prefixes are the fewest that make the set, in order: each ends before the next begins, and no two are
+    /// the halves of one.
+    fn is_merged(&self) -> bool {
+        self.prefixes.windows(2).all(|pair| {
+            let (a, b) = (pair[0], pair[1]);
+            let apart = a.addr.is_v4() && !b.addr.is_v4() || a.addr.is_v4() == b.addr.is_v4() && a.last() < b.addr;
+            apart && !(a.parent().is_some() && a.parent() == b.parent())
+        })
+    }
     /// Whether nothing is in it.
     #[must_use]
     pub fn is_empty(&self) -> bool {
@@ -217,6 +247,19 @@ impl PrefixSet {
     #[must_use]
     pub fn covers(&self, prefix: Prefix) -> bool {
         self.candidate(prefix).is_some_and(|p| p.covers(prefix))
+    }
+    /// Whether every address from `first` to `last`, of one family, is in it.
+    #[must_use]
+    pub fn covers_range(&self, first: Addr, last: Addr) -> bool {
+        let mut next = first;
+        while let Some(prefix) = self.candidate(Prefix::host(next)).filter(|p| p.contains(next)) {
+            if prefix.last() >= last {
+                return true;
+            }
+            let Some(behind) = prefix.last().offset(1) else { return false };
+            next = behind;
+        }
+        false
     }
     /// Whether every address of `other` is in it.
     #[must_use]
@@ -323,5 +366,127 @@ impl fmt::Display for Principal {
             Principal::EndUser(addr) => write!(f, "{addr}"),
             Principal::EdgeRouter(r) => write!(f, "{}/{}", r.addr, r.net.len),
         }
+    }
+}
+
+/// A set of addresses as programs and policies write it: constants, and the two names that stand for the owner.
+#[derive(Clone, PartialEq, Eq, Debug, Default)]
+pub struct AddrExpr {
+    /// THIS_IP is in it.
+    pub this_ip: bool,
+    /// The addresses of THIS_SUBNET_IP are in it.
+    pub this_subnet: bool,
+    /// These addresses are in it.
+    pub prefixes: PrefixSet,
+}
+
+impl AddrExpr {
+    /// The set for one owner, or which name has no value for it.
+    ///
+    /// # Errors
+    /// [`Unset`] where the expression uses a name that this owner has not.
+    pub fn resolve(&self, owner: &Principal) -> Result<PrefixSet, Unset> {
+        let mut prefixes: Vec<Prefix> = Vec::with_capacity(self.parts());
+        prefixes.extend(self.prefixes.prefixes());
+        if self.this_ip {
+            prefixes.push(Prefix::host(owner.this_ip().ok_or(Unset::ThisIp)?));
+        }
+        if self.this_subnet {
+            prefixes.push(owner.this_subnet().ok_or(Unset::ThisSubnet)?);
+        }
+        Ok(PrefixSet::new(prefixes))
+    }
+    /// Whether `addr` is in the set for one owner. Never allocates.
+    ///
+    /// # Errors
+    /// [`Unset`] as for [`AddrExpr::resolve`], whatever `addr` is.
+    pub fn contains(&self, owner: &Principal, addr: Addr) -> Result<bool, Unset> {
+        let mut found = self.prefixes.contains(addr);
+        if self.this_ip {
+            found |= owner.this_ip().ok_or(Unset::ThisIp)? == addr;
+        }
+        if self.this_subnet {
+            found |= owner.this_subnet().ok_or(Unset::ThisSubnet)?.contains(addr);
+        }
+        Ok(found)
+    }
+    /// How many prefixes and names it is written with.
+    #[must_use]
+    pub fn parts(&self) -> usize {
+        self.prefixes.prefixes().len() + usize::from(self.this_ip) + usize::from(self.this_subnet)
+    }
+}
+
+/// The set of one address.
+impl From<Addr> for AddrExpr {
+    fn from(addr: Addr) -> Self {
+        AddrExpr { prefixes: PrefixSet::of(addr), ..AddrExpr::default() }
+    }
+}
+
+/// A name that stands for the owner and has no value for this one.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Unset {
+    /// THIS_IP: the owner is an edge router that gave its prefix without an address of its own.
+    ThisIp,
+    /// THIS_SUBNET_IP: the owner is an end user.
+    ThisSubnet,
+}
+
+impl fmt::Display for Unset {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Unset::ThisIp => "THIS_IP",
+            Unset::ThisSubnet => "THIS_SUBNET_IP",
+        })
+    }
+}
+
+/// As a prefix that it alone is in.
+impl Wire for Addr {
+    fn write(&self, w: &mut Writer) {
+        w.prefix(Prefix::host(*self));
+    }
+    fn read(r: &mut Reader<'_>) -> Result<Self, WireError> {
+        let prefix = r.prefix()?;
+        if prefix.len() == prefix.addr().width() { Ok(prefix.addr()) } else { Err(WireError::BadPrefix) }
+    }
+}
+
+const ADDRS_THIS_IP: u8 = 0x01;
+const ADDRS_THIS_SUBNET: u8 = 0x02;
+const ADDRS_PREFIXES: u8 = 0x04;
+
+/// A byte of flags, then the constants, if any, as the fewest prefixes.
+impl Wire for AddrExpr {
+    fn write(&self, w: &mut Writer) {
+        let prefixes = self.prefixes.prefixes();
+        w.byte(
+            if self.this_ip { ADDRS_THIS_IP } else { 0 }
+                | if self.this_subnet { ADDRS_THIS_SUBNET } else { 0 }
+                | if prefixes.is_empty() { 0 } else { ADDRS_PREFIXES },
+        );
+        if !prefixes.is_empty() {
+            w.integer(prefixes.len() as u64);
+            prefixes.iter().for_each(|&prefix| w.prefix(prefix));
+        }
+    }
+    fn read(r: &mut Reader<'_>) -> Result<Self, WireError> {
+        let flags = r.byte()?;
+        if flags == 0 || flags & !(ADDRS_THIS_IP | ADDRS_THIS_SUBNET | ADDRS_PREFIXES) != 0 {
+            return Err(WireError::UnknownTag(flags));
+        }
+        let mut prefixes = PrefixSet::default();
+        if flags & ADDRS_PREFIXES != 0 {
+            let count = r.integer(PREFIXES_MAX as u64)? as usize;
+            prefixes.prefixes = Vec::with_capacity(count.min(r.left()));
+            for _ in 0..count {
+                prefixes.prefixes.push(r.prefix()?);
+            }
+            if count == 0 || !prefixes.is_merged() {
+                return Err(WireError::BadSet);
+            }
+        }
+        Ok(AddrExpr { this_ip: flags & ADDRS_THIS_IP != 0, this_subnet: flags & ADDRS_THIS_SUBNET != 0, prefixes })
     }
 }

@@ -1,25 +1,16 @@
-//! What a program costs: cycles per packet, and bytes of state.
+//! What each step of a program costs, and what a program keeps.
 //!
-//! A program of this version has windows of one packet, so Complexity(P) is its cost for one packet of maximal size:
-//! the dearer of two branches, a foreach once. All sums are checked; one that overflows is an error, never a small
-//! number.
+//! [`Prices`] gives the price of one step for one packet; how often steps happen is the business of [`crate::walk`].
+//! A step on a set of packets costs its price once for each packet of the set; one on integers or addresses, and one
+//! turn of a loop, once.
 
+use crate::packet::Test;
 use crate::policy::{Costs, Limits};
-use crate::program::{AddrExpr, Cond, Instr, Program};
+use crate::program::{AddrExpr, Cond, Expr, Instr, Program};
 
-/// The cost is above what 64 bits hold.
+/// A cost is above what 64 bits hold.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct CostOverflow;
-
-/// Complexity(P), in cycles per packet.
-///
-/// # Errors
-/// [`CostOverflow`].
-pub fn complexity(program: &Program, costs: &Costs, limits: &Limits) -> Result<u64, CostOverflow> {
-    let pricing = Pricing { costs, blocks_of_64: u64::from(limits.packet_bytes_max).div_ceil(64) };
-    let stream = if program.words().is_empty() { 0 } else { costs.stream };
-    sum([u64::from(costs.program), u64::from(stream), pricing.block(program.body())?])
-}
 
 /// Cost(P) = Complexity(P) × lifetime, in cycles per packet times seconds.
 ///
@@ -35,62 +26,97 @@ const STATE_FIXED_BYTES: u64 = 4096;
 const FLOW_BYTES: u64 = 96;
 /// Bytes kept of an island besides its two ends, each one byte shorter than the longest word.
 const ISLAND_BYTES: u64 = 24;
+/// Bytes kept of a packet of a window besides the packet.
+const HELD_BYTES: u64 = 128;
 
-/// The most bytes of state that one worker keeps for a program.
+/// The most bytes of state that one worker keeps for a program with windows of `window` packets.
 ///
 /// # Errors
 /// [`CostOverflow`].
-pub fn state_bytes(program: &Program, limits: &Limits) -> Result<u64, CostOverflow> {
-    let Some(longest) = program.words().iter().map(|w| w.len() as u64).max() else {
-        return Ok(0);
+pub fn state_bytes(program: &Program, window: u16, limits: &Limits) -> Result<u64, CostOverflow> {
+    let held = if window == 1 { 0 } else { u64::from(window) * (HELD_BYTES + u64::from(limits.packet_bytes_max)) };
+    let Some(longest) = program.words().iter().map(|w| w.bytes.len() as u64).max() else {
+        return Ok(held);
     };
     let ends = 2 * longest.saturating_sub(1);
-    let flow = FLOW_BYTES + u64::from(limits.stream_islands_max) * (ISLAND_BYTES + ends);
+    let flow =
+        FLOW_BYTES + u64::from(limits.stream_islands_max) * (ISLAND_BYTES + ends + 8 * program.words().len() as u64);
     let flows = u64::from(limits.stream_flows_max).checked_mul(flow).ok_or(CostOverflow)?;
-    flows.checked_add(STATE_FIXED_BYTES).ok_or(CostOverflow)
+    flows.checked_add(STATE_FIXED_BYTES + held).ok_or(CostOverflow)
 }
 
-fn sum<const N: usize>(parts: [u64; N]) -> Result<u64, CostOverflow> {
-    parts.into_iter().try_fold(0u64, |sum, part| sum.checked_add(part).ok_or(CostOverflow))
-}
-
-struct Pricing<'a> {
+/// The prices of one policy. None of them can overflow: each is a sum of fewer than 2^11 products of 32-bit numbers.
+pub struct Prices<'a> {
     costs: &'a Costs,
     blocks_of_64: u64,
 }
 
-impl Pricing<'_> {
-    fn block(&self, block: &[Instr]) -> Result<u64, CostOverflow> {
-        block.iter().try_fold(0, |so_far, instr| sum([so_far, self.instr(instr)?]))
+impl<'a> Prices<'a> {
+    /// The prices under `limits`: packets have their greatest length.
+    #[must_use]
+    pub fn new(costs: &'a Costs, limits: &Limits) -> Self {
+        Prices { costs, blocks_of_64: u64::from(limits.packet_bytes_max).div_ceil(64) }
+    }
+    /// What every packet costs that a program is given.
+    #[must_use]
+    pub fn entry(&self, program: &Program) -> u64 {
+        u64::from(self.costs.program) + if program.words().is_empty() { 0 } else { u64::from(self.costs.stream) }
+    }
+    /// One search for a word in one packet.
+    #[must_use]
+    pub fn search(&self) -> u64 {
+        u64::from(self.costs.contains) + self.blocks_of_64 * u64::from(self.costs.contains_per_64_bytes)
+    }
+    /// One instruction, without its condition and blocks.
+    #[must_use]
+    pub fn instr(&self, instr: &Instr) -> u64 {
+        let c = self.costs;
+        match instr {
+            Instr::Select { test, .. } => u64::from(c.select) + self.test(test) - u64::from(c.test),
+            Instr::Partition { .. } => u64::from(c.partition),
+            Instr::Content { .. } => u64::from(c.content) + self.blocks_of_64 * u64::from(c.content_per_64_bytes),
+            Instr::Union { .. } | Instr::Minus { .. } | Instr::Size { .. } => u64::from(c.set),
+            Instr::Count { .. } => self.search(),
+            Instr::Let { expr, .. } => self.expr(expr),
+            Instr::Offset { base: _, by, .. } => u64::from(c.arithmetic) + self.expr(by),
+            Instr::Discard { .. } => u64::from(c.discard),
+            Instr::Generate { .. } => u64::from(c.generate) + self.blocks_of_64 * u64::from(c.generate_per_64_bytes),
+            Instr::If { .. } => 0,
+            Instr::Foreach { .. } => u64::from(c.foreach),
+            Instr::While { .. } => u64::from(c.turn),
+        }
+    }
+    /// One node of a condition, without those below it, nor the search.
+    #[must_use]
+    pub fn cond(&self, cond: &Cond) -> u64 {
+        let below = match cond {
+            Cond::AddrIn { addrs, .. } => self.many(addrs),
+            Cond::AtMost { a, b } | Cond::Equal { a, b } => self.expr(a) + self.expr(b),
+            _ => 0,
+        };
+        u64::from(self.costs.test) + below
     }
 
     fn many(&self, addrs: &AddrExpr) -> u64 {
-        let parts = addrs.prefixes.prefixes().len() + usize::from(addrs.this_ip) + usize::from(addrs.this_subnet);
-        if parts > 1 { u64::from(self.costs.select_many) } else { 0 }
+        if addrs.parts() > 1 { u64::from(self.costs.select_many) } else { 0 }
     }
 
-    fn instr(&self, instr: &Instr) -> Result<u64, CostOverflow> {
-        match instr {
-            Instr::Select { addrs, .. } => sum([u64::from(self.costs.select), self.many(addrs)]),
-            Instr::Partition { .. } => Ok(u64::from(self.costs.partition)),
-            Instr::Discard { .. } => Ok(u64::from(self.costs.discard)),
-            Instr::If { cond, then, otherwise } => {
-                sum([self.cond(cond)?, self.block(then)?.max(self.block(otherwise)?)])
-            }
-            Instr::Foreach { body, .. } => sum([u64::from(self.costs.foreach), self.block(body)?]),
-        }
-    }
-
-    fn cond(&self, cond: &Cond) -> Result<u64, CostOverflow> {
-        let below = match cond {
-            Cond::Contains { .. } => {
-                let bytes = u64::from(self.costs.contains_per_64_bytes).checked_mul(self.blocks_of_64);
-                sum([u64::from(self.costs.contains), bytes.ok_or(CostOverflow)?])?
-            }
-            Cond::KeyIn { addrs, .. } => self.many(addrs),
-            Cond::Not(c) => self.cond(c)?,
-            Cond::And(a, b) | Cond::Or(a, b) => sum([self.cond(a)?, self.cond(b)?])?,
+    fn test(&self, test: &Test) -> u64 {
+        let below = match test {
+            Test::In { addrs, .. } => self.many(addrs),
+            Test::Number { ranges, .. } if ranges.ranges().len() > 1 => u64::from(self.costs.select_many),
+            Test::Not { a } => self.test(a),
+            Test::And { a, b } | Test::Or { a, b } => self.test(a) + self.test(b),
+            _ => 0,
         };
-        sum([u64::from(self.costs.test), below])
+        u64::from(self.costs.test) + below
+    }
+
+    fn expr(&self, expr: &Expr) -> u64 {
+        let below = match expr {
+            Expr::Const { .. } | Expr::Slot { .. } => 0,
+            Expr::Add { a, b } | Expr::Sub { a, b } | Expr::Mul { a, b } => self.expr(a) + self.expr(b),
+        };
+        u64::from(self.costs.arithmetic) + below
     }
 }

@@ -2,9 +2,9 @@
 //!
 //! A program ([`program`]) is canonical bytecode whose meaning is the reference interpreter ([`meaning`]). A policy
 //! ([`policy`]) says which events are allowed. From the program's bytes, its owner and the policy the router computes
-//! what has to be shown ([`obligations`]); a certificate shows it by the rules of a small calculus ([`logic`]); the
-//! checker ([`check`]) makes a `Checked` of nothing else; and only through the gates ([`gate`]) does a `Checked` have
-//! an effect. No I/O, no unsafe code, no dependency but BLAKE3.
+//! what has to be shown ([`walk`]); a certificate shows it by the rules of a small calculus ([`logic`]); the checker
+//! ([`check`]) makes a `Checked` of nothing else; and only through the gates ([`gate`]) does a `Checked` have an effect.
+//! No I/O, no unsafe code, no dependency but BLAKE3.
 #![no_std]
 #![forbid(unsafe_code)]
 extern crate alloc;
@@ -13,9 +13,14 @@ pub mod addr;
 pub mod check;
 pub mod cost;
 pub mod gate;
+pub mod lemma;
 pub mod logic;
 pub mod meaning;
-pub mod obligations;
+pub mod packet;
 pub mod policy;
 pub mod program;
+pub mod proof;
+pub mod term;
+mod theory;
+pub mod walk;
 pub mod wire;

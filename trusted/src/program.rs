@@ -5,44 +5,43 @@
 //! encoding; the BLAKE3 of the bytes ([`Program::id`]) names it. The format is written down byte by byte in
 //! `docs/BYTECODE.md`. What a program means is in [`crate::meaning`].
 
-use crate::addr::{Addr, Prefix, PrefixSet, Principal};
-use crate::wire::{Reader, WireError, Writer};
+pub use crate::addr::{AddrExpr, PREFIXES_MAX, Unset};
+pub use crate::packet::Field;
+
+use crate::addr::Addr;
+use crate::packet::Test;
+use crate::wire::{Reader, Wire, WireError, Writer, wire_enum};
 use alloc::boxed::Box;
 use alloc::vec::Vec;
 use core::fmt;
 
 /// The first byte of every program: the version of the format.
-pub const FORMAT_VERSION: u8 = 1;
+pub const FORMAT_VERSION: u8 = 2;
 /// The most bytes of a program.
 pub const PROGRAM_BYTES_MAX: usize = 256 * 1024;
-/// The most instructions and conditions of a program, together.
+/// The most instructions, conditions, tests and expressions of a program, together.
 pub const NODES_MAX: usize = 1024;
-/// The deepest nesting of blocks and conditions.
-pub const DEPTH_MAX: usize = 16;
+/// The deepest nesting of them.
+pub const DEPTH_MAX: usize = 24;
 /// The most slots of a program.
 pub const SLOTS_MAX: usize = 64;
 /// The most words of a program.
 pub const WORDS_MAX: usize = 64;
 /// The longest word, in bytes.
 pub const WORD_LEN_MAX: usize = 64;
-/// The most prefixes that one address set is written with.
-pub const PREFIXES_MAX: usize = 16_384;
 /// The longest lifetime that the format can say, in seconds: ten years. A policy allows far less.
 pub const LIFETIME_MAX_S: u32 = 315_360_000;
+/// The most packets of a window. A policy may allow fewer.
+pub const WINDOW_MAX: u16 = 256;
+/// The most turns that a `while` can ask for.
+pub const LOOP_MAX: u32 = 65_536;
+/// The largest answer of COUNT_STRING: where there are more, it is this.
+pub const COUNT_MAX: i64 = 65_535;
 
 /// A variable of a program. Slot 0 is AllPackets; the others are numbered in the order in which they first appear.
 pub type Slot = u8;
 /// The slot that holds every packet of the window.
 pub const ALL_PACKETS: Slot = 0;
-
-/// One of the two addresses of a packet.
-#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
-pub enum Field {
-    /// The source address.
-    Src,
-    /// The destination address.
-    Dst,
-}
 
 /// What a slot holds.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
@@ -51,142 +50,198 @@ pub enum Type {
     Packets,
     /// The groups of a partition, in order of first arrival, with the field they were grouped by.
     Groups(Field),
-    /// The address that the packets of one group have in common.
-    Key(Field),
+    /// An address.
+    Addr,
+    /// A 64-bit integer.
+    Int,
+    /// For each content of a GROUP_BY_CONTENT the destinations that it was sent to.
+    Dests,
+    /// The contents of a GROUP_BY_CONTENT.
+    Contents,
 }
 
-/// A set of addresses as a program writes it: constants, and the two slots that stand for the owner.
-#[derive(Clone, PartialEq, Eq, Debug, Default)]
-pub struct AddrExpr {
-    /// THIS_IP is in it.
-    pub this_ip: bool,
-    /// The addresses of THIS_SUBNET_IP are in it.
-    pub this_subnet: bool,
-    /// These addresses are in it.
-    pub prefixes: PrefixSet,
-}
-
-impl AddrExpr {
-    /// The set for one owner, or which name has no value for it.
-    ///
-    /// # Errors
-    /// [`Unset`] where the expression uses a name that this owner has not.
-    pub fn resolve(&self, owner: &Principal) -> Result<PrefixSet, Unset> {
-        let mut prefixes: Vec<Prefix> = self.prefixes.prefixes().to_vec();
-        if self.this_ip {
-            prefixes.push(Prefix::host(owner.this_ip().ok_or(Unset::ThisIp)?));
-        }
-        if self.this_subnet {
-            prefixes.push(owner.this_subnet().ok_or(Unset::ThisSubnet)?);
-        }
-        Ok(PrefixSet::new(prefixes))
-    }
-    /// Whether `addr` is in the set for one owner. Never allocates.
-    ///
-    /// # Errors
-    /// [`Unset`] as for [`AddrExpr::resolve`], whatever `addr` is.
-    pub fn contains(&self, owner: &Principal, addr: Addr) -> Result<bool, Unset> {
-        let mut found = self.prefixes.contains(addr);
-        if self.this_ip {
-            found |= owner.this_ip().ok_or(Unset::ThisIp)? == addr;
-        }
-        if self.this_subnet {
-            found |= owner.this_subnet().ok_or(Unset::ThisSubnet)?.contains(addr);
-        }
-        Ok(found)
-    }
-}
-
-/// A name that stands for the owner and has no value for this one.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
-pub enum Unset {
-    /// THIS_IP: the owner is an edge router that gave its prefix without an address of its own.
+/// One address.
+#[expect(missing_docs, reason = "what a variant's fields are stands in its own line")]
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum AddrTerm {
+    /// THIS_IP.
     ThisIp,
-    /// THIS_SUBNET_IP: the owner is an end user.
+    /// The first address of THIS_SUBNET_IP.
     ThisSubnet,
+    /// This one.
+    Const { addr: Addr },
+    /// What a slot holds.
+    Slot { slot: Slot },
 }
+wire_enum!(AddrTerm { 0x00 ThisIp {} 0x01 ThisSubnet {} 0x02 Const { addr } 0x03 Slot { slot } });
 
-/// One instruction. Instructions are counted from 0 in the order of the bytes: an `If` or `Foreach` before its blocks.
+/// A 64-bit integer. A step that would leave 64 bits ends the run.
+#[expect(missing_docs, reason = "what a variant's fields are stands in its own line")]
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub enum Expr {
+    /// This one.
+    Const { value: i64 },
+    /// What a slot holds.
+    Slot { slot: Slot },
+    /// a + b.
+    Add { a: Box<Expr>, b: Box<Expr> },
+    /// a − b.
+    Sub { a: Box<Expr>, b: Box<Expr> },
+    /// a × b.
+    Mul { a: Box<Expr>, b: Box<Expr> },
+}
+wire_enum!(Expr {
+    0x30 Const { value } 0x31 Slot { slot } 0x32 Add { a, b } 0x33 Sub { a, b } 0x34 Mul { a, b }
+});
+
+/// One instruction. Instructions are counted from 0 in the order of the bytes: an `If`, `Foreach` or `While` before its
+/// blocks.
+#[expect(missing_docs, reason = "what a variant's fields are stands in its own line")]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Instr {
-    /// `out` = the packets of `arg` whose `field` is in `addrs` (GROUP_BY_… with an address).
-    Select {
-        /// Assigned; packets.
-        out: Slot,
-        /// Read; packets.
-        arg: Slot,
-        /// Which address is looked at.
-        field: Field,
-        /// Where it has to be.
-        addrs: AddrExpr,
-    },
+    /// `out` = the packets of `arg` that pass the test (GROUP_BY_… with an address; SELECT).
+    Select { out: Slot, arg: Slot, test: Test },
     /// `out` = the packets of `arg`, one group for each value of `field` (GROUP_BY_… without an address).
-    Partition {
-        /// Assigned; groups.
-        out: Slot,
-        /// Read; packets.
-        arg: Slot,
-        /// What the packets of a group have in common.
-        field: Field,
-    },
+    Partition { out: Slot, arg: Slot, field: Field },
+    /// GROUP_BY_CONTENT: the contents of the packets of `arg`, each once, in order of first arrival, and for each the
+    /// destinations that it goes to, in order of arrival.
+    Content { dests: Slot, contents: Slot, arg: Slot },
+    /// `out` = the packets that are in `a` or in `b`.
+    Union { out: Slot, a: Slot, b: Slot },
+    /// `out` = the packets of `a` that are not in `b`.
+    Minus { out: Slot, a: Slot, b: Slot },
+    /// `out` = how often the word is in the content of the packets of `arg` (COUNT_STRING), [`COUNT_MAX`] at most.
+    Count { out: Slot, arg: Slot, word: u8 },
+    /// `out` = how many packets `arg` has.
+    Size { out: Slot, arg: Slot },
+    /// `out` = the value of an expression.
+    Let { out: Slot, expr: Expr },
+    /// `out` = the address `by` addresses behind `base`. One outside its family ends the run.
+    Offset { out: Slot, base: AddrTerm, by: Expr },
     /// Drops the packets of `arg`.
-    Discard {
-        /// Read; packets.
-        arg: Slot,
-    },
+    Discard { arg: Slot },
+    /// Sends what `data` holds from `src` to `dst`, in packets of the router's making (GENERATE).
+    Generate { src: AddrTerm, dst: AddrTerm, data: Slot },
     /// One of two blocks.
-    If {
-        /// Which.
-        cond: Cond,
-        /// Run when it is true.
-        then: Vec<Instr>,
-        /// Run when it is false.
-        otherwise: Vec<Instr>,
-    },
+    If { cond: Cond, then: Vec<Instr>, otherwise: Vec<Instr> },
     /// The block once for each group, in order of first arrival. Two new slots exist inside only: the packets of the
-    /// group and their common address, in this order; neither can be assigned.
-    Foreach {
-        /// Read; groups.
-        groups: Slot,
-        /// The packets of the group; the next new slot.
-        packets: Slot,
-        /// Their common address; the slot behind it.
-        key: Slot,
-        /// What is done for each.
-        body: Vec<Instr>,
-    },
+    /// group and their common address; neither can be assigned.
+    Foreach { groups: Slot, packets: Slot, key: Slot, body: Vec<Instr> },
+    /// The block as long as the condition holds. More than `max` turns end the run.
+    While { cond: Cond, max: u32, body: Vec<Instr> },
+}
+wire_enum!(Instr {
+    0x01 Select { out, arg, test }
+    0x02 Partition { out, arg, field }
+    0x03 Content { dests, contents, arg }
+    0x04 Union { out, a, b }
+    0x05 Minus { out, a, b }
+    0x06 Count { out, arg, word }
+    0x07 Size { out, arg }
+    0x08 Let { out, expr }
+    0x09 Offset { out, base, by }
+    0x0a Discard { arg }
+    0x0b Generate { src, dst, data }
+    0x0c If { cond, then, otherwise }
+    0x0d Foreach { groups, packets, key, body }
+    0x0e While { cond, max, body }
+});
+
+impl Instr {
+    /// The blocks inside it, in the order of the bytes.
+    pub fn blocks(&self) -> impl Iterator<Item = &Vec<Instr>> {
+        let (first, second) = match self {
+            Instr::If { then, otherwise, .. } => (Some(then), Some(otherwise)),
+            Instr::Foreach { body, .. } | Instr::While { body, .. } => (Some(body), None),
+            _ => (None, None),
+        };
+        first.into_iter().chain(second)
+    }
+    /// How many instructions it is, with those inside it.
+    #[must_use]
+    pub fn count(&self) -> usize {
+        1 + self.blocks().flatten().map(Instr::count).sum::<usize>()
+    }
+    /// The slots that it assigns itself, without those that its blocks assign and what a Foreach binds.
+    pub fn targets(&self) -> impl Iterator<Item = Slot> {
+        let (first, second) = match *self {
+            Instr::Select { out, .. }
+            | Instr::Partition { out, .. }
+            | Instr::Union { out, .. }
+            | Instr::Minus { out, .. }
+            | Instr::Count { out, .. }
+            | Instr::Size { out, .. }
+            | Instr::Let { out, .. }
+            | Instr::Offset { out, .. } => (Some(out), None),
+            Instr::Content { dests, contents, .. } => (Some(dests), Some(contents)),
+            _ => (None, None),
+        };
+        first.into_iter().chain(second)
+    }
 }
 
 /// A condition. `And` and `Or` look at the right side only where the left one leaves it open.
+#[expect(missing_docs, reason = "what a variant's fields are stands in its own line")]
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub enum Cond {
     /// The content of `arg` contains the word (CONTAINS_STRING).
-    Contains {
-        /// Read; packets.
-        arg: Slot,
-        /// The index of the word in the program's list.
-        word: u8,
-    },
-    /// The address that the packets of a group have in common is in `addrs`.
-    KeyIn {
-        /// Read; key.
-        key: Slot,
-        /// Where it has to be.
-        addrs: AddrExpr,
-    },
+    Contains { arg: Slot, word: u8 },
+    /// `arg` has no packets.
+    Empty { arg: Slot },
+    /// The address is in `addrs`.
+    AddrIn { addr: Slot, addrs: AddrExpr },
+    /// The two addresses are the same.
+    AddrIs { addr: Slot, is: AddrTerm },
+    /// a ≤ b.
+    AtMost { a: Expr, b: Expr },
+    /// a = b.
+    Equal { a: Expr, b: Expr },
     /// The opposite.
-    Not(Box<Cond>),
+    Not { cond: Box<Cond> },
     /// Both.
-    And(Box<Cond>, Box<Cond>),
+    And { a: Box<Cond>, b: Box<Cond> },
     /// At least one.
-    Or(Box<Cond>, Box<Cond>),
+    Or { a: Box<Cond>, b: Box<Cond> },
+}
+wire_enum!(Cond {
+    0x20 Contains { arg, word }
+    0x21 Empty { arg }
+    0x22 AddrIn { addr, addrs }
+    0x23 AddrIs { addr, is }
+    0x24 AtMost { a, b }
+    0x25 Equal { a, b }
+    0x26 Not { cond }
+    0x27 And { a, b }
+    0x28 Or { a, b }
+});
+
+/// A word that content is searched for.
+#[derive(Clone, PartialEq, Eq, Debug)]
+pub struct Word {
+    /// Whether upper and lower case letters of ASCII are the same. Then the bytes have no upper case ones, and one lower
+    /// case one at least.
+    pub fold: bool,
+    /// What is looked for.
+    pub bytes: Vec<u8>,
+}
+
+impl Wire for Word {
+    fn write(&self, w: &mut Writer) {
+        w.integer((self.bytes.len() as u64) << 1 | u64::from(self.fold));
+        w.bytes(&self.bytes);
+    }
+    fn read(r: &mut Reader<'_>) -> Result<Self, WireError> {
+        let head = r.integer(2 * PROGRAM_BYTES_MAX as u64 + 1)?;
+        Ok(Word { fold: head & 1 != 0, bytes: r.bytes((head >> 1) as usize)?.to_vec() })
+    }
 }
 
 /// A well-formed program.
 #[derive(Clone, PartialEq, Eq, Debug)]
 pub struct Program {
     lifetime_s: u32,
-    words: Vec<Vec<u8>>,
+    window: u16,
+    words: Vec<Word>,
     body: Vec<Instr>,
     slots: Vec<Type>,
 }
@@ -205,22 +260,21 @@ pub enum ProgramError {
         /// The length, in bytes.
         len: usize,
     },
-    /// More than [`NODES_MAX`] instructions and conditions.
-    TooManyNodes,
-    /// Nested deeper than [`DEPTH_MAX`].
-    TooDeep,
     /// More than [`SLOTS_MAX`] slots.
     TooManySlots,
     /// More than [`WORDS_MAX`] words.
     TooManyWords,
     /// A word is empty or longer than [`WORD_LEN_MAX`].
     BadWordLength(usize),
-    /// Words must be listed once each, in the order of their first use, and all be used.
+    /// Words must be listed once each, in the order of their first use, and all be used; one that is searched for in
+    /// upper and lower case alike is written in lower case and has a letter.
     WordsNotCanonical,
     /// A lifetime of zero, or above [`LIFETIME_MAX_S`].
     BadLifetime(u32),
-    /// An address set is empty, has more than [`PREFIXES_MAX`] prefixes, or is not written as the fewest in order.
-    BadAddrSet,
+    /// A window above [`WINDOW_MAX`]. A window of 0 is one as long as the policy has it.
+    BadWindow(u16),
+    /// A loop of no turns, or of more than [`LOOP_MAX`].
+    BadLoop(u32),
     /// A slot is read that is not assigned on every way there.
     Unassigned(Slot),
     /// A slot is used as another type than it has.
@@ -244,16 +298,13 @@ impl fmt::Display for ProgramError {
             }
             ProgramError::TrailingBytes => write!(f, "there are bytes behind the end of the program"),
             ProgramError::TooLong { len } => write!(f, "{len} bytes are above the limit of {PROGRAM_BYTES_MAX}"),
-            ProgramError::TooManyNodes => write!(f, "more than {NODES_MAX} instructions and conditions"),
-            ProgramError::TooDeep => write!(f, "nested deeper than {DEPTH_MAX}"),
             ProgramError::TooManySlots => write!(f, "more than {SLOTS_MAX} variables"),
             ProgramError::TooManyWords => write!(f, "more than {WORDS_MAX} words"),
             ProgramError::BadWordLength(len) => write!(f, "a word of {len} bytes; a word has 1 to {WORD_LEN_MAX}"),
             ProgramError::WordsNotCanonical => write!(f, "the words are not listed once each in order of first use"),
             ProgramError::BadLifetime(s) => write!(f, "a lifetime of {s} s; it is 1 to {LIFETIME_MAX_S} s"),
-            ProgramError::BadAddrSet => {
-                write!(f, "an address set is empty, above {PREFIXES_MAX} prefixes, or not in its shortest form")
-            }
+            ProgramError::BadWindow(n) => write!(f, "a window of {n} packets; it is {WINDOW_MAX} at most"),
+            ProgramError::BadLoop(n) => write!(f, "a loop of {n} turns; it is 1 to {LOOP_MAX}"),
             ProgramError::Unassigned(slot) => write!(f, "slot {slot} is read before it is assigned on every way"),
             ProgramError::WrongType(slot) => write!(f, "slot {slot} is used as a type that it has not"),
             ProgramError::BadTarget(slot) => write!(f, "slot {slot} cannot be assigned here"),
@@ -262,24 +313,26 @@ impl fmt::Display for ProgramError {
 }
 
 impl Program {
-    /// The program of these parts.
+    /// The program of these parts. A window of 0 is one as long as the policy has it.
     ///
     /// # Errors
-    /// The first offence found.
-    pub fn new(lifetime_s: u32, words: Vec<Vec<u8>>, body: Vec<Instr>) -> Result<Program, ProgramError> {
-        let slots = Shape::of(lifetime_s, &words, &body)?;
-        let program = Program { lifetime_s, words, body, slots };
-        let len = program.encode().len();
-        if len > PROGRAM_BYTES_MAX { Err(ProgramError::TooLong { len }) } else { Ok(program) }
+    /// The first offence found, as in [`Program::decode`].
+    pub fn new(lifetime_s: u32, window: u16, words: Vec<Word>, body: Vec<Instr>) -> Result<Program, ProgramError> {
+        Program::decode(&Program { lifetime_s, window, words, body, slots: Vec::new() }.encode())
     }
     /// How long it asks to run, in seconds.
     #[must_use]
     pub const fn lifetime_s(&self) -> u32 {
         self.lifetime_s
     }
+    /// How many packets it looks at together, at most: 1 unless it asks for more; 0 for as many as the policy has.
+    #[must_use]
+    pub const fn window(&self) -> u16 {
+        self.window
+    }
     /// The words that it looks for, in order of first use.
     #[must_use]
-    pub fn words(&self) -> &[Vec<u8>] {
+    pub fn words(&self) -> &[Word] {
         &self.words
     }
     /// The instructions.
@@ -303,13 +356,10 @@ impl Program {
     pub fn encode(&self) -> Vec<u8> {
         let mut w = Writer::new();
         w.byte(FORMAT_VERSION);
-        w.integer(u64::from(self.lifetime_s));
-        w.integer(self.words.len() as u64);
-        for word in &self.words {
-            w.integer(word.len() as u64);
-            w.bytes(word);
-        }
-        write_block(&mut w, &self.body);
+        self.lifetime_s.write(&mut w);
+        self.window.write(&mut w);
+        self.words.write(&mut w);
+        self.body.write(&mut w);
         w.finish()
     }
 
@@ -321,305 +371,64 @@ impl Program {
         if bytes.len() > PROGRAM_BYTES_MAX {
             return Err(ProgramError::TooLong { len: bytes.len() });
         }
-        let mut r = Decoder { r: Reader::new(bytes), nodes: 0, next_slot: 1 };
-        let version = r.r.byte()?;
+        let mut r = Reader::new(bytes, NODES_MAX, DEPTH_MAX);
+        let version = r.byte()?;
         if version != FORMAT_VERSION {
             return Err(ProgramError::UnknownVersion(version));
         }
-        let lifetime_s = r.r.integer(u64::from(u32::MAX))? as u32;
-        let count = r.r.integer(u64::MAX)?;
-        if count > WORDS_MAX as u64 {
-            return Err(ProgramError::TooManyWords);
-        }
-        let mut words = Vec::with_capacity(count as usize);
-        for _ in 0..count {
-            let len = r.r.integer(bytes.len() as u64)? as usize;
-            if len == 0 || len > WORD_LEN_MAX {
-                return Err(ProgramError::BadWordLength(len));
-            }
-            words.push(r.r.bytes(len)?.to_vec());
-        }
-        let body = r.block(0)?;
-        if !r.r.is_done() {
+        let (lifetime_s, window) = (u32::read(&mut r)?, u16::read(&mut r)?);
+        let (words, body) = (Vec::<Word>::read(&mut r)?, Vec::<Instr>::read(&mut r)?);
+        if !r.is_done() {
             return Err(ProgramError::TrailingBytes);
         }
-        let slots = Shape::of(lifetime_s, &words, &body)?;
-        Ok(Program { lifetime_s, words, body, slots })
-    }
-}
-
-const OP_SELECT_SRC: u8 = 0x01;
-const OP_SELECT_DST: u8 = 0x02;
-const OP_PARTITION_SRC: u8 = 0x03;
-const OP_PARTITION_DST: u8 = 0x04;
-const OP_DISCARD: u8 = 0x05;
-const OP_IF: u8 = 0x06;
-const OP_FOREACH: u8 = 0x07;
-const COND_CONTAINS: u8 = 0x20;
-const COND_KEY_IN: u8 = 0x21;
-const COND_NOT: u8 = 0x22;
-const COND_AND: u8 = 0x23;
-const COND_OR: u8 = 0x24;
-const ADDRS_THIS_IP: u8 = 0x01;
-const ADDRS_THIS_SUBNET: u8 = 0x02;
-const ADDRS_PREFIXES: u8 = 0x04;
-
-fn write_block(w: &mut Writer, block: &[Instr]) {
-    w.integer(block.len() as u64);
-    for instr in block {
-        match instr {
-            Instr::Select { out, arg, field, addrs } => {
-                w.byte(if *field == Field::Src { OP_SELECT_SRC } else { OP_SELECT_DST });
-                w.byte(*out);
-                w.byte(*arg);
-                write_addrs(w, addrs);
-            }
-            Instr::Partition { out, arg, field } => {
-                w.byte(if *field == Field::Src { OP_PARTITION_SRC } else { OP_PARTITION_DST });
-                w.byte(*out);
-                w.byte(*arg);
-            }
-            Instr::Discard { arg } => {
-                w.byte(OP_DISCARD);
-                w.byte(*arg);
-            }
-            Instr::If { cond, then, otherwise } => {
-                w.byte(OP_IF);
-                write_cond(w, cond);
-                write_block(w, then);
-                write_block(w, otherwise);
-            }
-            // The two slots of a Foreach are the next new ones, so they are not written.
-            Instr::Foreach { groups, packets: _, key: _, body } => {
-                w.byte(OP_FOREACH);
-                w.byte(*groups);
-                write_block(w, body);
-            }
+        if lifetime_s == 0 || lifetime_s > LIFETIME_MAX_S {
+            return Err(ProgramError::BadLifetime(lifetime_s));
         }
-    }
-}
-
-fn write_cond(w: &mut Writer, cond: &Cond) {
-    match cond {
-        Cond::Contains { arg, word } => {
-            w.byte(COND_CONTAINS);
-            w.byte(*arg);
-            w.byte(*word);
+        if window > WINDOW_MAX {
+            return Err(ProgramError::BadWindow(window));
         }
-        Cond::KeyIn { key, addrs } => {
-            w.byte(COND_KEY_IN);
-            w.byte(*key);
-            write_addrs(w, addrs);
-        }
-        Cond::Not(c) => {
-            w.byte(COND_NOT);
-            write_cond(w, c);
-        }
-        Cond::And(a, b) => {
-            w.byte(COND_AND);
-            write_cond(w, a);
-            write_cond(w, b);
-        }
-        Cond::Or(a, b) => {
-            w.byte(COND_OR);
-            write_cond(w, a);
-            write_cond(w, b);
-        }
-    }
-}
-
-/// Writes an address set: a byte of flags, then the constants, if any. A policy's formulas use the same form.
-pub(crate) fn write_addrs(w: &mut Writer, addrs: &AddrExpr) {
-    let prefixes = addrs.prefixes.prefixes();
-    w.byte(
-        if addrs.this_ip { ADDRS_THIS_IP } else { 0 }
-            | if addrs.this_subnet { ADDRS_THIS_SUBNET } else { 0 }
-            | if prefixes.is_empty() { 0 } else { ADDRS_PREFIXES },
-    );
-    if !prefixes.is_empty() {
-        w.integer(prefixes.len() as u64);
-        for &prefix in prefixes {
-            w.prefix(prefix);
-        }
-    }
-}
-
-/// Reads what [`write_addrs`] wrote.
-pub(crate) fn read_addrs(r: &mut Reader<'_>) -> Result<AddrExpr, ProgramError> {
-    let flags = r.byte()?;
-    if flags & !(ADDRS_THIS_IP | ADDRS_THIS_SUBNET | ADDRS_PREFIXES) != 0 {
-        return Err(WireError::UnknownTag(flags).into());
-    }
-    let mut prefixes = Vec::new();
-    if flags & ADDRS_PREFIXES != 0 {
-        let count = r.integer(u64::MAX)?;
-        if count == 0 || count > PREFIXES_MAX as u64 {
-            return Err(ProgramError::BadAddrSet);
-        }
-        for _ in 0..count {
-            prefixes.push(r.prefix()?);
-        }
-    }
-    let set = PrefixSet::new(prefixes.clone());
-    if set.prefixes() != prefixes {
-        return Err(ProgramError::BadAddrSet);
-    }
-    let addrs =
-        AddrExpr { this_ip: flags & ADDRS_THIS_IP != 0, this_subnet: flags & ADDRS_THIS_SUBNET != 0, prefixes: set };
-    check_addrs(&addrs)?;
-    Ok(addrs)
-}
-
-/// An address set says something and is within its limit.
-pub(crate) fn check_addrs(addrs: &AddrExpr) -> Result<(), ProgramError> {
-    let count = addrs.prefixes.prefixes().len();
-    if count > PREFIXES_MAX || (count == 0 && !addrs.this_ip && !addrs.this_subnet) {
-        return Err(ProgramError::BadAddrSet);
-    }
-    Ok(())
-}
-
-/// Reads nested blocks, no deeper and no more than the limits, so that the bytes never decide how much stack is used.
-struct Decoder<'a> {
-    r: Reader<'a>,
-    nodes: usize,
-    next_slot: usize,
-}
-
-impl Decoder<'_> {
-    fn node(&mut self, depth: usize) -> Result<(), ProgramError> {
-        self.nodes += 1;
-        if self.nodes > NODES_MAX {
-            return Err(ProgramError::TooManyNodes);
-        }
-        if depth > DEPTH_MAX {
-            return Err(ProgramError::TooDeep);
-        }
-        Ok(())
-    }
-
-    fn block(&mut self, depth: usize) -> Result<Vec<Instr>, ProgramError> {
-        let count = self.r.integer(u64::MAX)?;
-        if count > NODES_MAX as u64 {
-            return Err(ProgramError::TooManyNodes);
-        }
-        let mut block = Vec::with_capacity((count as usize).min(16));
-        for _ in 0..count {
-            self.node(depth)?;
-            block.push(self.instr(depth)?);
-        }
-        Ok(block)
-    }
-
-    fn instr(&mut self, depth: usize) -> Result<Instr, ProgramError> {
-        let op = self.r.byte()?;
-        Ok(match op {
-            OP_SELECT_SRC | OP_SELECT_DST => {
-                let (out, arg) = self.target()?;
-                let field = if op == OP_SELECT_SRC { Field::Src } else { Field::Dst };
-                Instr::Select { out, arg, field, addrs: read_addrs(&mut self.r)? }
-            }
-            OP_PARTITION_SRC | OP_PARTITION_DST => {
-                let (out, arg) = self.target()?;
-                let field = if op == OP_PARTITION_SRC { Field::Src } else { Field::Dst };
-                Instr::Partition { out, arg, field }
-            }
-            OP_DISCARD => Instr::Discard { arg: self.r.byte()? },
-            OP_IF => {
-                let cond = self.cond(depth + 1)?;
-                let then = self.block(depth + 1)?;
-                let otherwise = self.block(depth + 1)?;
-                Instr::If { cond, then, otherwise }
-            }
-            OP_FOREACH => {
-                let groups = self.r.byte()?;
-                if self.next_slot + 2 > SLOTS_MAX {
-                    return Err(ProgramError::TooManySlots);
-                }
-                let packets = self.next_slot as Slot;
-                self.next_slot += 2;
-                Instr::Foreach { groups, packets, key: packets + 1, body: self.block(depth + 1)? }
-            }
-            tag => return Err(WireError::UnknownTag(tag).into()),
-        })
-    }
-
-    fn target(&mut self) -> Result<(Slot, Slot), ProgramError> {
-        let (out, arg) = (self.r.byte()?, self.r.byte()?);
-        if usize::from(out) == self.next_slot {
-            self.next_slot += 1;
-        }
-        Ok((out, arg))
-    }
-
-    fn cond(&mut self, depth: usize) -> Result<Cond, ProgramError> {
-        self.node(depth)?;
-        Ok(match self.r.byte()? {
-            COND_CONTAINS => Cond::Contains { arg: self.r.byte()?, word: self.r.byte()? },
-            COND_KEY_IN => Cond::KeyIn { key: self.r.byte()?, addrs: read_addrs(&mut self.r)? },
-            COND_NOT => Cond::Not(Box::new(self.cond(depth + 1)?)),
-            COND_AND => Cond::And(Box::new(self.cond(depth + 1)?), Box::new(self.cond(depth + 1)?)),
-            COND_OR => Cond::Or(Box::new(self.cond(depth + 1)?), Box::new(self.cond(depth + 1)?)),
-            tag => return Err(WireError::UnknownTag(tag).into()),
-        })
+        let slots = Shape::of(&words, &body)?;
+        Ok(Program { lifetime_s, window, words, body, slots })
     }
 }
 
 /// Checks the shape of a program while walking it once in the order of its bytes.
 struct Shape<'a> {
-    words: &'a [Vec<u8>],
+    words: &'a [Word],
     words_seen: usize,
-    nodes: usize,
     slots: Vec<Type>,
-    /// Whether each slot may be assigned again: not AllPackets, nor what a Foreach binds.
-    fixed: Vec<bool>,
-    /// Whether each slot is assigned on every way to here.
-    assigned: Vec<bool>,
+    /// Bit s: slot s may be assigned again. Not AllPackets, nor what a Foreach binds.
+    free: u64,
+    /// Bit s: slot s is assigned on every way to here.
+    assigned: u64,
 }
 
 impl Shape<'_> {
-    fn of(lifetime_s: u32, words: &[Vec<u8>], body: &[Instr]) -> Result<Vec<Type>, ProgramError> {
-        if lifetime_s == 0 || lifetime_s > LIFETIME_MAX_S {
-            return Err(ProgramError::BadLifetime(lifetime_s));
-        }
+    fn of(words: &[Word], body: &[Instr]) -> Result<Vec<Type>, ProgramError> {
         if words.len() > WORDS_MAX {
             return Err(ProgramError::TooManyWords);
         }
-        for (i, word) in words.iter().enumerate() {
-            if word.is_empty() || word.len() > WORD_LEN_MAX {
-                return Err(ProgramError::BadWordLength(word.len()));
+        for (i, Word { fold, bytes }) in words.iter().enumerate() {
+            if bytes.is_empty() || bytes.len() > WORD_LEN_MAX {
+                return Err(ProgramError::BadWordLength(bytes.len()));
             }
-            if words[..i].contains(word) {
+            let upper = bytes.iter().any(u8::is_ascii_uppercase);
+            let lower = bytes.iter().any(u8::is_ascii_lowercase);
+            if words[..i].contains(&words[i]) || *fold && (upper || !lower) {
                 return Err(ProgramError::WordsNotCanonical);
             }
         }
-        let mut shape = Shape {
-            words,
-            words_seen: 0,
-            nodes: 0,
-            slots: alloc::vec![Type::Packets],
-            fixed: alloc::vec![true],
-            assigned: alloc::vec![true],
-        };
-        shape.block(body, 0)?;
+        let mut slots = Vec::with_capacity(8);
+        slots.push(Type::Packets);
+        let mut shape = Shape { words, words_seen: 0, slots, free: 0, assigned: 1 };
+        shape.block(body)?;
         if shape.words_seen != words.len() {
             return Err(ProgramError::WordsNotCanonical);
         }
         Ok(shape.slots)
     }
 
-    fn node(&mut self, depth: usize) -> Result<(), ProgramError> {
-        self.nodes += 1;
-        if self.nodes > NODES_MAX {
-            return Err(ProgramError::TooManyNodes);
-        }
-        if depth > DEPTH_MAX {
-            return Err(ProgramError::TooDeep);
-        }
-        Ok(())
-    }
-
-    fn new_slot(&mut self, slot: Slot, ty: Type, fixed: bool) -> Result<(), ProgramError> {
+    fn new_slot(&mut self, slot: Slot, ty: Type) -> Result<(), ProgramError> {
         if usize::from(slot) != self.slots.len() {
             return Err(ProgramError::BadTarget(slot));
         }
@@ -627,107 +436,169 @@ impl Shape<'_> {
             return Err(ProgramError::TooManySlots);
         }
         self.slots.push(ty);
-        self.fixed.push(fixed);
-        self.assigned.push(true);
+        self.assigned |= 1 << slot;
         Ok(())
     }
 
-    fn read(&self, slot: Slot, what: fn(Type) -> bool) -> Result<Type, ProgramError> {
-        let ty = *self.slots.get(usize::from(slot)).ok_or(ProgramError::Unassigned(slot))?;
-        if !self.assigned[usize::from(slot)] {
-            return Err(ProgramError::Unassigned(slot));
+    fn read(&self, slot: Slot) -> Result<Type, ProgramError> {
+        match self.slots.get(usize::from(slot)) {
+            Some(&ty) if self.assigned >> slot & 1 != 0 => Ok(ty),
+            _ => Err(ProgramError::Unassigned(slot)),
         }
-        if what(ty) { Ok(ty) } else { Err(ProgramError::WrongType(slot)) }
     }
 
-    fn packets(&self, slot: Slot) -> Result<(), ProgramError> {
-        self.read(slot, |ty| ty == Type::Packets).map(|_| ())
+    fn reads(&self, ty: Type, slot: Slot) -> Result<(), ProgramError> {
+        if self.read(slot)? == ty { Ok(()) } else { Err(ProgramError::WrongType(slot)) }
     }
 
     fn assign(&mut self, slot: Slot, ty: Type) -> Result<(), ProgramError> {
         let Some(&held) = self.slots.get(usize::from(slot)) else {
-            return self.new_slot(slot, ty, false);
+            self.new_slot(slot, ty)?;
+            self.free |= 1 << slot;
+            return Ok(());
         };
-        if self.fixed[usize::from(slot)] {
+        if self.free >> slot & 1 == 0 {
             return Err(ProgramError::BadTarget(slot));
         }
         if held != ty {
             return Err(ProgramError::WrongType(slot));
         }
-        self.assigned[usize::from(slot)] = true;
+        self.assigned |= 1 << slot;
         Ok(())
     }
 
-    fn block(&mut self, block: &[Instr], depth: usize) -> Result<(), ProgramError> {
-        for instr in block {
-            self.node(depth)?;
-            match instr {
-                Instr::Select { out, arg, field: _, addrs } => {
-                    self.packets(*arg)?;
-                    check_addrs(addrs)?;
-                    self.assign(*out, Type::Packets)?;
-                }
-                Instr::Partition { out, arg, field } => {
-                    self.packets(*arg)?;
-                    self.assign(*out, Type::Groups(*field))?;
-                }
-                Instr::Discard { arg } => self.packets(*arg)?,
-                Instr::If { cond, then, otherwise } => {
-                    self.cond(cond, depth + 1)?;
-                    let before = self.assigned.clone();
-                    self.block(then, depth + 1)?;
-                    let after_then = core::mem::replace(&mut self.assigned, before);
-                    self.assigned.resize(self.slots.len(), false);
-                    self.block(otherwise, depth + 1)?;
-                    for (slot, assigned) in self.assigned.iter_mut().enumerate() {
-                        *assigned &= after_then.get(slot).copied().unwrap_or(false);
-                    }
-                }
-                Instr::Foreach { groups, packets, key, body } => {
-                    let Type::Groups(field) = self.read(*groups, |ty| matches!(ty, Type::Groups(_)))? else {
-                        return Err(ProgramError::WrongType(*groups));
-                    };
-                    let before = self.assigned.clone();
-                    self.new_slot(*packets, Type::Packets, true)?;
-                    self.new_slot(*key, Type::Key(field), true)?;
-                    self.block(body, depth + 1)?;
-                    // The block may run no time at all.
-                    self.assigned = before;
-                    self.assigned.resize(self.slots.len(), false);
+    fn word(&mut self, word: u8) -> Result<(), ProgramError> {
+        let word = usize::from(word);
+        if word > self.words_seen || word >= self.words.len() {
+            return Err(ProgramError::WordsNotCanonical);
+        }
+        self.words_seen = self.words_seen.max(word + 1);
+        Ok(())
+    }
+
+    fn block(&mut self, block: &[Instr]) -> Result<(), ProgramError> {
+        block.iter().try_for_each(|instr| self.instr(instr))
+    }
+
+    fn instr(&mut self, instr: &Instr) -> Result<(), ProgramError> {
+        match instr {
+            Instr::Select { out, arg, test } => {
+                self.reads(Type::Packets, *arg)?;
+                test.slots(&mut |slot| self.reads(Type::Addr, slot))?;
+                self.assign(*out, Type::Packets)
+            }
+            Instr::Partition { out, arg, field } => {
+                self.reads(Type::Packets, *arg)?;
+                self.assign(*out, Type::Groups(*field))
+            }
+            Instr::Content { dests, contents, arg } => {
+                self.reads(Type::Packets, *arg)?;
+                self.assign(*dests, Type::Dests)?;
+                self.assign(*contents, Type::Contents)
+            }
+            Instr::Union { out, a, b } | Instr::Minus { out, a, b } => {
+                self.reads(Type::Packets, *a)?;
+                self.reads(Type::Packets, *b)?;
+                self.assign(*out, Type::Packets)
+            }
+            Instr::Count { out, arg, word } => {
+                self.reads(Type::Packets, *arg)?;
+                self.word(*word)?;
+                self.assign(*out, Type::Int)
+            }
+            Instr::Size { out, arg } => {
+                self.reads(Type::Packets, *arg)?;
+                self.assign(*out, Type::Int)
+            }
+            Instr::Let { out, expr } => {
+                self.expr(expr)?;
+                self.assign(*out, Type::Int)
+            }
+            Instr::Offset { out, base, by } => {
+                self.address(base)?;
+                self.expr(by)?;
+                self.assign(*out, Type::Addr)
+            }
+            Instr::Discard { arg } => self.reads(Type::Packets, *arg),
+            Instr::Generate { src, dst, data } => {
+                self.address(src)?;
+                self.address(dst)?;
+                match self.read(*data)? {
+                    Type::Dests | Type::Contents => Ok(()),
+                    _ => Err(ProgramError::WrongType(*data)),
                 }
             }
-        }
-        Ok(())
-    }
-
-    fn cond(&mut self, cond: &Cond, depth: usize) -> Result<(), ProgramError> {
-        self.node(depth)?;
-        match cond {
-            Cond::Contains { arg, word } => {
-                self.packets(*arg)?;
-                let word = usize::from(*word);
-                if word > self.words_seen || word >= self.words.len() {
-                    return Err(ProgramError::WordsNotCanonical);
-                }
-                self.words_seen = self.words_seen.max(word + 1);
+            Instr::If { cond, then, otherwise } => {
+                self.cond(cond)?;
+                let before = self.assigned;
+                self.block(then)?;
+                let after_then = core::mem::replace(&mut self.assigned, before);
+                self.block(otherwise)?;
+                self.assigned &= after_then;
                 Ok(())
             }
-            Cond::KeyIn { key, addrs } => {
-                self.read(*key, |ty| matches!(ty, Type::Key(_)))?;
-                check_addrs(addrs)
+            // The block of a loop may run no time at all.
+            Instr::Foreach { groups, packets, key, body } => {
+                let Type::Groups(_) = self.read(*groups)? else { return Err(ProgramError::WrongType(*groups)) };
+                let before = self.assigned;
+                self.new_slot(*packets, Type::Packets)?;
+                self.new_slot(*key, Type::Addr)?;
+                self.block(body)?;
+                self.assigned = before;
+                Ok(())
             }
-            Cond::Not(c) => self.cond(c, depth + 1),
-            Cond::And(a, b) | Cond::Or(a, b) => {
-                self.cond(a, depth + 1)?;
-                self.cond(b, depth + 1)
+            Instr::While { cond, max, body } => {
+                if *max == 0 || *max > LOOP_MAX {
+                    return Err(ProgramError::BadLoop(*max));
+                }
+                self.cond(cond)?;
+                let before = self.assigned;
+                self.block(body)?;
+                self.assigned = before;
+                Ok(())
             }
         }
     }
-}
 
-/// An owner's address as a set of one, for callers that build programs.
-impl From<Addr> for AddrExpr {
-    fn from(addr: Addr) -> Self {
-        AddrExpr { prefixes: PrefixSet::of(addr), ..AddrExpr::default() }
+    fn cond(&mut self, cond: &Cond) -> Result<(), ProgramError> {
+        match cond {
+            Cond::Contains { arg, word } => {
+                self.reads(Type::Packets, *arg)?;
+                self.word(*word)
+            }
+            Cond::Empty { arg } => self.reads(Type::Packets, *arg),
+            Cond::AddrIn { addr, addrs: _ } => self.reads(Type::Addr, *addr),
+            Cond::AddrIs { addr, is } => {
+                self.reads(Type::Addr, *addr)?;
+                self.address(is)
+            }
+            Cond::AtMost { a, b } | Cond::Equal { a, b } => {
+                self.expr(a)?;
+                self.expr(b)
+            }
+            Cond::Not { cond } => self.cond(cond),
+            Cond::And { a, b } | Cond::Or { a, b } => {
+                self.cond(a)?;
+                self.cond(b)
+            }
+        }
+    }
+
+    fn expr(&self, expr: &Expr) -> Result<(), ProgramError> {
+        match expr {
+            Expr::Const { .. } => Ok(()),
+            Expr::Slot { slot } => self.reads(Type::Int, *slot),
+            Expr::Add { a, b } | Expr::Sub { a, b } | Expr::Mul { a, b } => {
+                self.expr(a)?;
+                self.expr(b)
+            }
+        }
+    }
+
+    fn address(&self, term: &AddrTerm) -> Result<(), ProgramError> {
+        match term {
+            AddrTerm::Slot { slot } => self.reads(Type::Addr, *slot),
+            _ => Ok(()),
+        }
     }
 }

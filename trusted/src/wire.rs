@@ -4,6 +4,7 @@
 //! an unsigned LEB128 of the fewest bytes, so that one value has one encoding.
 
 use crate::addr::{Addr, Prefix};
+use alloc::boxed::Box;
 use alloc::vec::Vec;
 
 /// What can be wrong with bytes before their meaning is looked at.
@@ -24,6 +25,12 @@ pub enum WireError {
     UnknownTag(u8),
     /// A prefix with host bits, or longer than its family.
     BadPrefix,
+    /// A set is empty, too large, or not in its one form.
+    BadSet,
+    /// More items than the limit of what is read.
+    TooManyNodes,
+    /// Nested deeper than the limit of what is read.
+    TooDeep,
 }
 
 impl core::fmt::Display for WireError {
@@ -34,22 +41,44 @@ impl core::fmt::Display for WireError {
             WireError::IntegerTooLarge { value, max } => write!(f, "the integer {value} is above {max}"),
             WireError::UnknownTag(tag) => write!(f, "the byte 0x{tag:02x} stands for nothing here"),
             WireError::BadPrefix => write!(f, "a prefix has host bits or is too long"),
+            WireError::BadSet => write!(f, "a set is empty, too large, or not in its shortest form"),
+            WireError::TooManyNodes => write!(f, "there are more items than the limit"),
+            WireError::TooDeep => write!(f, "it is nested deeper than the limit"),
         }
     }
 }
 
-/// A cursor over untrusted bytes.
+/// A cursor over untrusted bytes, which also counts the nested items that it reads: the bytes never decide how much
+/// stack or memory is used.
 #[derive(Clone, Debug)]
 pub struct Reader<'a> {
     bytes: &'a [u8],
     at: usize,
+    nodes_left: usize,
+    depth_left: usize,
 }
 
 impl<'a> Reader<'a> {
-    /// Starts at the first byte.
+    /// Starts at the first byte, and allows so many items in all, and inside one another.
     #[must_use]
-    pub const fn new(bytes: &'a [u8]) -> Self {
-        Reader { bytes, at: 0 }
+    pub const fn new(bytes: &'a [u8], nodes_max: usize, depth_max: usize) -> Self {
+        Reader { bytes, at: 0, nodes_left: nodes_max, depth_left: depth_max }
+    }
+    /// Reads one item that others may be nested in.
+    ///
+    /// # Errors
+    /// [`WireError::TooManyNodes`], [`WireError::TooDeep`], or what `item` finds.
+    pub fn nested<T, E: From<WireError>>(&mut self, item: impl FnOnce(&mut Self) -> Result<T, E>) -> Result<T, E> {
+        self.nodes_left = self.nodes_left.checked_sub(1).ok_or(WireError::TooManyNodes)?;
+        self.depth_left = self.depth_left.checked_sub(1).ok_or(WireError::TooDeep)?;
+        let item = item(self)?;
+        self.depth_left += 1;
+        Ok(item)
+    }
+    /// How many bytes are left.
+    #[must_use]
+    pub const fn left(&self) -> usize {
+        self.bytes.len() - self.at
     }
     /// How many bytes have been read.
     #[must_use]
@@ -172,3 +201,96 @@ impl Writer {
         self.bytes
     }
 }
+
+/// What has one encoding.
+pub trait Wire: Sized {
+    /// Appends the encoding.
+    fn write(&self, w: &mut Writer);
+    /// Reads what [`Wire::write`] wrote.
+    ///
+    /// # Errors
+    /// The first offence found.
+    fn read(r: &mut Reader<'_>) -> Result<Self, WireError>;
+}
+
+macro_rules! wire_integer {
+    ($($ty:ty),*) => {$(
+        impl Wire for $ty {
+            fn write(&self, w: &mut Writer) {
+                w.integer(u64::from(*self));
+            }
+            fn read(r: &mut Reader<'_>) -> Result<Self, WireError> {
+                r.integer(u64::from(<$ty>::MAX)).map(|value| value as $ty)
+            }
+        }
+    )*};
+}
+wire_integer!(u16, u32, u64);
+
+impl Wire for u8 {
+    fn write(&self, w: &mut Writer) {
+        w.byte(*self);
+    }
+    fn read(r: &mut Reader<'_>) -> Result<Self, WireError> {
+        r.byte()
+    }
+}
+
+/// Signed integers alternate: 0, -1, 1, -2, …
+impl Wire for i64 {
+    fn write(&self, w: &mut Writer) {
+        w.integer((*self << 1 ^ *self >> 63) as u64);
+    }
+    fn read(r: &mut Reader<'_>) -> Result<Self, WireError> {
+        let value = r.integer(u64::MAX)?;
+        Ok((value >> 1) as i64 ^ -((value & 1) as i64))
+    }
+}
+
+impl<T: Wire> Wire for Box<T> {
+    fn write(&self, w: &mut Writer) {
+        (**self).write(w);
+    }
+    fn read(r: &mut Reader<'_>) -> Result<Self, WireError> {
+        T::read(r).map(Box::new)
+    }
+}
+
+/// A count, then the items; each takes a byte at least.
+impl<T: Wire> Wire for Vec<T> {
+    fn write(&self, w: &mut Writer) {
+        w.integer(self.len() as u64);
+        self.iter().for_each(|item| item.write(w));
+    }
+    fn read(r: &mut Reader<'_>) -> Result<Self, WireError> {
+        let count = r.integer(r.left() as u64)? as usize;
+        let mut items = Vec::with_capacity(count.min(16));
+        for _ in 0..count {
+            items.push(T::read(r)?);
+        }
+        Ok(items)
+    }
+}
+
+/// Writes and reads an enum as the byte of its variant and the fields.
+macro_rules! wire_enum {
+    ($ty:ident { $($tag:literal $variant:ident { $($field:ident),* })* }) => {
+        impl $crate::wire::Wire for $ty {
+            fn write(&self, w: &mut $crate::wire::Writer) {
+                match self {
+                    $($ty::$variant { $($field),* } => {
+                        w.byte($tag);
+                        $($crate::wire::Wire::write($field, w);)*
+                    })*
+                }
+            }
+            fn read(r: &mut $crate::wire::Reader<'_>) -> Result<Self, $crate::wire::WireError> {
+                r.nested(|r| Ok(match r.byte()? {
+                    $($tag => $ty::$variant { $($field: $crate::wire::Wire::read(r)?),* },)*
+                    tag => return Err($crate::wire::WireError::UnknownTag(tag)),
+                }))
+            }
+        }
+    };
+}
+pub(crate) use wire_enum;

@@ -2,7 +2,7 @@
 //! limit that they list has the number that they give.
 
 mod common;
-use common::{end_user, firewall, me, prefixes, spam_filter};
+use common::*;
 use vinet_trusted::addr::Addr;
 use vinet_trusted::program::Program;
 
@@ -22,14 +22,14 @@ fn bytes(doc: &str, name: &str) -> Vec<u8> {
 
 fn documented_firewall() -> Program {
     let firewall = firewall(prefixes(&[(Addr::V4(0xcb00_7107), 32)]));
-    Program::new(172_800, vec![], firewall.body().to_vec()).expect("well-formed")
+    Program::new(172_800, 1, vec![], firewall.body().to_vec()).expect("well-formed")
 }
 
 #[test]
 fn the_documented_bytecode_is_the_firewalls_and_the_spam_filters() {
     let doc = doc("BYTECODE.md");
     assert_eq!(bytes(&doc, "firewall"), documented_firewall().encode());
-    let spam = Program::new(432_000, spam_filter().words().to_vec(), spam_filter().body().to_vec());
+    let spam = Program::new(432_000, 1, spam_filter().words().to_vec(), spam_filter().body().to_vec());
     assert_eq!(bytes(&doc, "spam-filter"), spam.expect("well-formed").encode());
 }
 
@@ -37,67 +37,62 @@ fn the_documented_bytecode_is_the_firewalls_and_the_spam_filters() {
 fn the_documented_proof_is_the_firewalls() {
     let proof = bytes(&doc("PROOF.md"), "firewall-proof");
     let program = documented_firewall();
-    assert_eq!(vinet_prover::prove(&program, &me(), &end_user()), Ok(proof.clone()));
-    vinet_trusted::check::check(&program.encode(), &proof, me(), &end_user()).expect("the documented proof");
+    assert_eq!(vinet_prover::prove(&program, &me(), &end_user(), &none(), &[]), Ok(proof.clone()));
+    check(&program, &proof, &end_user()).expect("the documented proof");
+}
+
+/// The constants of a module that is written as lines `pub const NAME: u8 = VALUE;`.
+fn constants(source: &str, module: &str) -> Vec<(String, u8)> {
+    let start = source.find(&format!("pub mod {module} {{")).unwrap_or_else(|| panic!("no module {module}"));
+    let body = &source[start..start + source[start..].find("\n}").expect("it ends")];
+    let lines = body.lines().filter_map(|line| line.trim().strip_prefix("pub const "));
+    let value = |text: &str| match text.strip_prefix("0x") {
+        Some(hex) => u8::from_str_radix(hex, 16),
+        None => text.parse(),
+    };
+    lines
+        .map(|line| {
+            let (name, rest) = line.split_once(": u8 = ").expect("a byte");
+            (name.to_owned(), value(rest.trim_end_matches(';')).expect("a byte"))
+        })
+        .collect()
 }
 
 #[test]
 fn the_documented_tables_are_those_of_the_code() {
-    use vinet_trusted::check::{PROP_DEPTH_MAX, prop_tag, rule};
-    use vinet_trusted::{logic, policy, program};
-    let proof = doc("PROOF.md");
-    let rules = [
-        (rule::DONE, "DONE"),
-        (rule::CLAIM, "CLAIM"),
-        (rule::UNFOLD, "UNFOLD"),
-        (rule::LEFT, "LEFT"),
-        (rule::RIGHT, "RIGHT"),
-        (rule::WIDEN, "WIDEN"),
-        (rule::CITE, "CITE"),
-        (rule::MODUS_PONENS, "MODUS_PONENS"),
-        (rule::BOTH, "BOTH"),
-        (rule::EITHER_LEFT, "EITHER_LEFT"),
-        (rule::EITHER_RIGHT, "EITHER_RIGHT"),
-        (rule::CASES, "CASES"),
-        (rule::ASSUME, "ASSUME"),
-        (rule::DISCHARGE, "DISCHARGE"),
-        (rule::ABSURD, "ABSURD"),
-        (rule::NEGATE, "NEGATE"),
-        (rule::DOUBLE_NEGATION, "DOUBLE_NEGATION"),
-        (rule::TRUTH, "TRUTH"),
-        (rule::APART, "APART"),
-        (rule::SYMMETRY, "SYMMETRY"),
-        (rule::CARRY, "CARRY"),
-    ];
-    for (byte, name) in rules {
-        assert!(proof.contains(&format!("| `{byte:02x}` | {name} ")), "rule {name} = {byte:02x}");
+    use vinet_trusted::{lemma, logic, policy, program, proof, term};
+    let page = doc("PROOF.md");
+    let source = include_str!("../src/proof.rs");
+    let (rules, refers) = (constants(source, "rule"), constants(source, "refer"));
+    assert_eq!((rules.len(), refers.len()), (44, 3));
+    for (name, byte) in &rules {
+        assert!(page.contains(&format!("| `{byte:02x}` | {name}")), "{name} = {byte:02x} is not in docs/PROOF.md");
     }
-    let props = [
-        (prop_tag::TRUE, "True"),
-        (prop_tag::FALSE, "False"),
-        (prop_tag::MEMBER, "Member"),
-        (prop_tag::ANSWER, "Answer"),
-        (prop_tag::IN, "In"),
-        (prop_tag::SAME, "Same"),
-        (prop_tag::NOT, "Not"),
-        (prop_tag::AND, "And"),
-        (prop_tag::OR, "Or"),
-        (prop_tag::IMPLIES, "Implies"),
-    ];
-    for (byte, name) in props {
-        assert!(proof.contains(&format!("| `{byte:02x}` | {name} ")), "proposition {name} = {byte:02x}");
+    for (name, byte) in &refers {
+        assert!(page.contains(&format!("| `{byte:02x}`")), "{name} = {byte:02x} is not in docs/PROOF.md");
+    }
+    for op in term::Op::ALL {
+        let (byte, name) = (op as u8, format!("{op:?}"));
+        assert!(page.contains(&format!("| `{byte:02x}` | {name}")), "{name} = {byte:02x} is not in docs/PROOF.md");
     }
     let limits = [
-        ("PROP_DEPTH_MAX", PROP_DEPTH_MAX),
-        ("ASSUMPTIONS_MAX", logic::ASSUMPTIONS_MAX),
-        ("STACK_MAX", logic::STACK_MAX),
-        ("PREFIX_WORK_MAX", logic::PREFIX_WORK_MAX),
-        ("FORMULA_DEPTH_MAX", policy::FORMULA_DEPTH_MAX),
-        ("FORMULA_NODES_MAX", policy::FORMULA_NODES_MAX),
-        ("POLICY_BYTES_MAX", policy::POLICY_BYTES_MAX),
+        ("proof::WRITTEN_DEPTH_MAX", proof::WRITTEN_DEPTH_MAX),
+        ("proof::STACK_MAX", proof::STACK_MAX),
+        ("logic::ASSUMPTIONS_MAX", logic::ASSUMPTIONS_MAX),
+        ("term::NODES_MAX", term::NODES_MAX),
+        ("term::HEIGHT_MAX", usize::from(term::HEIGHT_MAX)),
+        ("check::WORK_BASE", vinet_trusted::check::WORK_BASE),
+        ("check::WORK_PER_BYTE", vinet_trusted::check::WORK_PER_BYTE),
+        ("lemma::LEMMA_BYTES_MAX", lemma::LEMMA_BYTES_MAX),
+        ("lemma::LEMMA_PROOF_BYTES_MAX", lemma::LEMMA_PROOF_BYTES_MAX),
+        ("lemma::LEMMAS_MAX", lemma::LEMMAS_MAX),
+        ("lemma::LEMMA_PARTS_MAX", lemma::LEMMA_PARTS_MAX),
+        ("policy::FORMULA_DEPTH_MAX", policy::FORMULA_DEPTH_MAX),
+        ("policy::FORMULA_NODES_MAX", policy::FORMULA_NODES_MAX),
+        ("policy::POLICY_BYTES_MAX", policy::POLICY_BYTES_MAX),
     ];
     for (name, value) in limits {
-        assert!(proof.contains(&format!("| `{name}` | {value} |")), "limit {name} = {value}");
+        assert!(page.contains(&format!("| `{name}` | {value} |")), "limit {name} = {value} is not in docs/PROOF.md");
     }
     let bytecode = doc("BYTECODE.md");
     let limits = [
@@ -109,8 +104,14 @@ fn the_documented_tables_are_those_of_the_code() {
         ("WORD_LEN_MAX", program::WORD_LEN_MAX),
         ("PREFIXES_MAX", program::PREFIXES_MAX),
         ("LIFETIME_MAX_S", program::LIFETIME_MAX_S as usize),
+        ("WINDOW_MAX", usize::from(program::WINDOW_MAX)),
+        ("LOOP_MAX", program::LOOP_MAX as usize),
+        ("RANGES_MAX", vinet_trusted::packet::RANGES_MAX),
     ];
     for (name, value) in limits {
-        assert!(bytecode.contains(&format!("| `{name}` | {value} |")), "limit {name} = {value}");
+        assert!(
+            bytecode.contains(&format!("| `{name}` | {value} |")),
+            "limit {name} = {value} is not in docs/BYTECODE.md"
+        );
     }
 }

@@ -1,5 +1,6 @@
 //! How the outcome of a command is told: a status, words on stderr, and words or JSON on stdout.
 
+use super::script::ScriptFailure;
 use serde::Serialize;
 use serde_json::json;
 use std::fmt;
@@ -8,7 +9,9 @@ use std::process::ExitCode;
 use vinet_client::file::FileError;
 use vinet_client::lang::{Errors, Place, SourceMap};
 use vinet_client::link::LinkError;
+use vinet_prover::counterexample::{Answer, Answered, Counterexample, NotFound, Offence};
 use vinet_session::identity::IdentityError;
+use vinet_trusted::packet::{Number, Packet};
 
 /// What a command comes to.
 pub(super) type Outcome = Result<(), Failure>;
@@ -21,6 +24,8 @@ pub(super) enum Failure {
     Unusable(String),
     /// A source text that does not compile: exit status 2, told with excerpts.
     Source(Errors),
+    /// A text of lemmas and proofs that does not stand: the same.
+    Script(Box<ScriptFailure>),
 }
 
 /// A lawful no, and where in the program it is about.
@@ -35,6 +40,19 @@ pub(super) struct Refusal {
     pub(super) place: Option<(String, Place)>,
     /// The figures of a check, which go with the verdict.
     pub(super) figures: Option<Figures>,
+    /// What had to be shown, in words.
+    pub(super) goal: Option<String>,
+    /// What is known there, in words.
+    pub(super) known: Vec<String>,
+    /// What came out of looking for packets on which the program does what it may not.
+    pub(super) search: Option<Search>,
+}
+
+/// What a search for a counterexample came to.
+pub(super) struct Search {
+    pub(super) found: Result<Counterexample, NotFound>,
+    /// The place of the instruction that does what is forbidden.
+    pub(super) place: Option<Place>,
 }
 
 /// What a check measured.
@@ -51,7 +69,16 @@ impl Refusal {
     /// A no about instruction `instr`, with its place in the source where a map is at hand.
     pub(super) fn new(code: &str, text: &dyn fmt::Display, instr: Option<usize>, map: Option<&SourceMap>) -> Refusal {
         let place = instr.zip(map).and_then(|(instr, map)| Some((map.source.clone(), map.place(instr)?.clone())));
-        Refusal { code: code.to_string(), text: text.to_string(), instr, place, figures: None }
+        Refusal {
+            code: code.to_string(),
+            text: text.to_string(),
+            instr,
+            place,
+            figures: None,
+            goal: None,
+            known: Vec::new(),
+            search: None,
+        }
     }
 
     /// The reason as an object: code, text, and what is known of the place.
@@ -63,19 +90,111 @@ impl Refusal {
             reason["column"] = json!(place.column);
             reason["statement"] = json!(place.text);
         }
+        if let Some(goal) = &self.goal {
+            reason["goal"] = json!(goal);
+            reason["known"] = json!(self.known);
+        }
+        if let Some(search) = &self.search {
+            match &search.found {
+                Ok(found) => reason["counterexample"] = search.json(found),
+                Err(NotFound { runs }) => {
+                    reason["counterexample"] = serde_json::Value::Null;
+                    reason["runs"] = json!(runs);
+                }
+            }
+        }
         reason
     }
 
     fn words(&self) -> String {
-        let Some((source, place)) = &self.place else {
-            return format!("vinet: {}: {}\n", self.code, self.text);
+        let mut words = match &self.place {
+            None => format!("vinet: {}: {}\n", self.code, self.text),
+            Some((source, place)) => {
+                let number = place.line.to_string();
+                let gap = " ".repeat(number.len());
+                format!(
+                    "{source}:{}:{}: {}: {}\n {gap} |\n {number} | {}\n {gap} |\n",
+                    place.line, place.column, self.code, self.text, place.text
+                )
+            }
         };
-        let number = place.line.to_string();
-        let gap = " ".repeat(number.len());
-        format!(
-            "{source}:{}:{}: {}: {}\n {gap} |\n {number} | {}\n {gap} |\n",
-            place.line, place.column, self.code, self.text, place.text
-        )
+        if let Some(goal) = &self.goal {
+            words += &format!("to show: {goal}\n");
+            self.known.iter().for_each(|known| words += &format!("  known: {known}\n"));
+        }
+        if let Some(search) = &self.search {
+            words += &search.words();
+        }
+        words
+    }
+}
+
+impl Search {
+    fn words(&self) -> String {
+        let found = match &self.found {
+            Ok(found) => found,
+            Err(none) => return format!("{none}\n"),
+        };
+        let lines: String = self.told(found).lines().map(|line| format!("  {line}\n")).collect();
+        format!("counterexample, as the reference interpreter runs it:\n{lines}")
+    }
+
+    /// The counterexample in words, with the line of the source where it is known.
+    fn told(&self, found: &Counterexample) -> String {
+        match (&self.place, found.instr) {
+            (Some(place), Some(instr)) => {
+                found.to_string().replace(&format!(" by instruction {instr};"), &format!(" by line {};", place.line))
+            }
+            _ => found.to_string(),
+        }
+    }
+
+    fn json(&self, found: &Counterexample) -> serde_json::Value {
+        let answer = |Answered { packets, word, answer }: &Answered| {
+            let packets: Vec<usize> = packets.iter().map(|packet| packet + 1).collect();
+            let mut object = json!({ "packets": packets, "word": String::from_utf8_lossy(&word.bytes) });
+            match answer {
+                Answer::Contains(is_there) => object["contains"] = json!(is_there),
+                Answer::Count(count) => object["count"] = json!(count),
+            }
+            object
+        };
+        let offence = match &found.offence {
+            Offence::Packet { event, packet } => json!({ "event": event.to_string(), "packet": packet + 1 }),
+            Offence::Generate { src, dst } => {
+                json!({ "event": "generated", "src": src.to_string(), "dst": dst.to_string() })
+            }
+            Offence::Cost { cost, allowed } => json!({ "event": "cost", "cost": cost, "allowed": allowed }),
+        };
+        json!({
+            "packets": found.window.iter().map(packet).collect::<Vec<_>>(),
+            "answers": found.answers.iter().map(answer).collect::<Vec<_>>(),
+            "offence": offence,
+            "instr": found.instr,
+            "line": self.place.as_ref().map(|place| place.line),
+            "text": self.told(found),
+        })
+    }
+}
+
+/// The keys of a packet's numbers, in the order of [`Number::ALL`]: as the language names them.
+const NUMBERS: [&str; Number::ALL.len()] =
+    ["protocol", "srcport", "dstport", "length", "fin", "syn", "rst", "psh", "ack", "urg"];
+
+/// A packet with what it has of addresses and numbers.
+fn packet(packet: &Packet) -> serde_json::Value {
+    let mut object = json!({ "src": packet.src.to_string(), "dst": packet.dst.to_string() });
+    for (number, key) in Number::ALL.into_iter().zip(NUMBERS) {
+        if let Some(value) = packet.number(number) {
+            object[key] = json!(value);
+        }
+    }
+    object
+}
+
+impl From<Box<Refusal>> for Failure {
+    fn from(refusal: Box<Refusal>) -> Self {
+        Failure::Refused(refusal)
     }
 }
 
@@ -103,6 +222,12 @@ impl From<IdentityError> for Failure {
     }
 }
 
+impl From<Box<ScriptFailure>> for Failure {
+    fn from(error: Box<ScriptFailure>) -> Self {
+        Failure::Script(error)
+    }
+}
+
 impl From<Errors> for Failure {
     fn from(errors: Errors) -> Self {
         Failure::Source(errors)
@@ -115,6 +240,7 @@ pub(super) fn tell(json: bool, outcome: Outcome) -> ExitCode {
         Ok(()) => return ExitCode::SUCCESS,
         Err(Failure::Unusable(text)) => (format!("vinet: {text}\n"), 2),
         Err(Failure::Source(errors)) => (errors.report(color()), 2),
+        Err(Failure::Script(error)) => (error.report(color()), 2),
         Err(Failure::Refused(refusal)) => {
             if json && print_json(&verdict(refusal.figures.as_ref(), Some(&refusal))).is_err() {
                 return ExitCode::from(2);

@@ -1,7 +1,9 @@
-//! The commands that need no router: compile, disasm, prove, check, replay.
+//! The commands that need no router: compile, disasm, check, replay.
 
 use super::answer::{self, Failure, Figures, Outcome, Refusal};
-use super::{Check, Compile, Disasm, Mode, Prove, Replay};
+use super::proof::{Task, unset};
+use super::script::Lemmas;
+use super::{Check, Compile, Disasm, Mode, Replay};
 use serde_json::json;
 use std::path::Path;
 use std::sync::Arc;
@@ -15,9 +17,8 @@ use vinet_client::{disasm as listing, file};
 use vinet_session::policy_file;
 use vinet_trusted::addr::Principal;
 use vinet_trusted::check;
-use vinet_trusted::cost;
 use vinet_trusted::policy::{Policy, PrincipalKind};
-use vinet_trusted::program::{FORMAT_VERSION, PROGRAM_BYTES_MAX, Program};
+use vinet_trusted::program::{FORMAT_VERSION, PROGRAM_BYTES_MAX, Program, WINDOW_MAX};
 
 /// The most bytes of a capture: it is held in memory, with what is forwarded.
 const CAPTURE_BYTES_MAX: u64 = 2 << 30;
@@ -47,19 +48,6 @@ pub(super) fn disasm(args: &Disasm) -> Outcome {
     answer::print_bytes(listing::listing(&program).as_bytes())
 }
 
-pub(super) fn prove(args: &Prove) -> Outcome {
-    let (_, program) = read_program(&args.program)?;
-    let policy = read_policy(&args.policy)?;
-    let map = SourceMap::beside(&args.program, &program);
-    let proof = vinet_prover::prove(&program, &args.owner.principal, &policy)
-        .map_err(|error| Refusal::new(error.code(), &error, error.instr(), map.as_ref()))?;
-    file::write(&args.output, &proof)?;
-    if args.json.json {
-        answer::print_json(&json!({ "program": hex(&program.id()), "proof_bytes": proof.len() }))?;
-    }
-    Ok(())
-}
-
 pub(super) fn check(args: &Check) -> Outcome {
     let program_bytes = file::read(&args.program, PROGRAM_BYTES_MAX as u64 + 1)?;
     let policy = Arc::new(read_policy(&args.policy)?);
@@ -67,17 +55,14 @@ pub(super) fn check(args: &Check) -> Outcome {
     // The checker itself decodes the bytes; this program is for the figures and the source lines of a rejection.
     let program = Program::decode(&program_bytes).ok();
     let map = program.as_ref().and_then(|program| SourceMap::beside(&args.program, program));
-    let complexity = program.as_ref().and_then(|p| cost::complexity(p, &policy.costs, &policy.limits).ok());
-    let cost = complexity.zip(program.as_ref()).and_then(|(c, p)| cost::total(c, p.lifetime_s()).ok());
+    let task = program.as_ref().map(|program| Task { program, owner: &owner, policy: &policy, map: map.as_ref() });
+    let lemmas = Lemmas::of(&args.lemmas.files)?;
     let figures = |proof_bytes: usize, start: Instant| Figures {
         mode: args.mode.text(),
-        complexity,
-        cost,
+        complexity: None,
+        cost: None,
         proof_bytes,
         check_ns: u64::try_from(start.elapsed().as_nanos()).unwrap_or(u64::MAX),
-    };
-    let refuse = |code: &str, text: &dyn std::fmt::Display, instr: Option<usize>, figures: Figures| {
-        Failure::from(Refusal { figures: Some(figures), ..Refusal::new(code, text, instr, map.as_ref()) })
     };
     let proof = match (args.mode, &args.proof) {
         (Mode::Proof, Some(path)) => Some(file::read(path, PROOF_BYTES_MAX)?),
@@ -92,18 +77,25 @@ pub(super) fn check(args: &Check) -> Outcome {
         }
     };
     let start = Instant::now();
-    let proof = match (proof, &program) {
+    let proof = match (proof, &task) {
         (Some(proof), _) => proof,
-        (None, Some(program)) => match vinet_prover::prove(program, &owner, &policy) {
+        (None, Some(task)) => match task.certificate(Mode::Static, &lemmas.store) {
             Ok(proof) => proof,
-            Err(error) => return Err(refuse(error.code(), &error, error.instr(), figures(0, start))),
+            Err(refusal) => return Err(Refusal { figures: Some(figures(0, start)), ..*refusal }.into()),
         },
         // Bytes that are no program have no proof; the checker says why.
         (None, None) => Vec::new(),
     };
-    let checked = check::check(&program_bytes, &proof, owner, &policy);
+    let checked = check::check(&program_bytes, &proof, owner, &policy, &lemmas.store);
     let figures = figures(proof.len(), start);
-    let checked = checked.map_err(|reject| refuse(reject.code(), &reject, reject.instr(), figures))?;
+    let checked = checked.map_err(|reject| {
+        let refusal = match &task {
+            Some(task) => task.rejected(&reject),
+            None => Refusal::new(reject.code(), &reject, None, None),
+        };
+        Refusal { figures: Some(figures), ..refusal }
+    })?;
+    let figures = Figures { complexity: Some(checked.complexity()), cost: Some(checked.cost()), ..figures };
     if args.json.json {
         return answer::print_json(&answer::verdict(Some(&figures), None));
     }
@@ -122,27 +114,31 @@ pub(super) fn replay(args: &Replay) -> Outcome {
     let bytes = file::read(&args.input, CAPTURE_BYTES_MAX)?;
     let capture =
         Capture::read(&bytes).map_err(|error| Failure::Unusable(format!("{}: {error}", args.input.display())))?;
+    // As long as was asked for, and no shorter than the program says itself.
+    let window = (args.window.min(u32::from(WINDOW_MAX)) as u16).max(program.window());
+    let policy = Arc::new(match &args.policy {
+        Some(path) => read_policy(path)?,
+        None => replay::builtin_policy(PrincipalKind::of(&owner), window),
+    });
     let mut engine = if args.reference {
-        Engine::reference(&program, &owner)
+        Engine::reference(&program, &owner, &policy)
     } else {
-        let policy = match &args.policy {
-            Some(path) => read_policy(path)?,
-            None => replay::builtin_policy(PrincipalKind::of(&owner)),
-        };
-        let refuse = |error: replay::NotRunnable| Refusal::new(error.code(), &error, error.instr(), map.as_ref());
-        let checked = replay::checked(&program, &owner, &Arc::new(policy)).map_err(refuse)?;
+        let task = Task { program: &program, owner: &owner, policy: &policy, map: map.as_ref() };
+        let refuse = |error: replay::NotRunnable| task.not_runnable(&error);
+        let hints = map.as_ref().map_or_else(Vec::new, |map| map.hints(&program));
+        let checked = replay::checked(&program, &owner, &policy, &hints).map_err(refuse)?;
         Engine::executor(checked).map_err(refuse)?
     };
-    let (out, counts) = replay::replay(&capture, &mut engine, args.window as usize).map_err(|unset| {
-        let name = match unset {
-            vinet_trusted::program::Unset::ThisIp => "THIS_IP",
-            vinet_trusted::program::Unset::ThisSubnet => "THIS_SUBNET_IP",
-        };
-        Refusal::new("unset-name", &format_args!("the program uses {name}, which {owner} has not"), None, None)
-    })?;
+    let (out, counts) =
+        replay::replay(&capture, &mut engine, args.window as usize).map_err(|name| unset(name, &owner))?;
     file::write(&args.output, &out)?;
     if engine.evictions() > 0 {
         let note = format!("streams were forgotten {} times at the limits of the policy", engine.evictions());
+        answer::Steps::new(true).tell(&note);
+    }
+    if counts.unsent > 0 {
+        let note =
+            format!("{} times no packet could carry what was to be sent: two families of addresses", counts.unsent);
         answer::Steps::new(true).tell(&note);
     }
     if args.json.json {
@@ -150,12 +146,12 @@ pub(super) fn replay(args: &Replay) -> Outcome {
             "in": counts.packets,
             "forwarded": counts.forwarded,
             "discarded": counts.discarded,
-            "generated": 0,
+            "generated": counts.generated,
         }));
     }
     answer::print(&format_args!(
-        "{} packets in, {} forwarded, {} discarded, 0 generated; {} that no program sees, {} cut short by the capture",
-        counts.packets, counts.forwarded, counts.discarded, counts.unseen, counts.cut
+        "{} packets in, {} forwarded, {} discarded, {} generated; {} that no program sees, {} cut short by the capture",
+        counts.packets, counts.forwarded, counts.discarded, counts.generated, counts.unseen, counts.cut
     ))
 }
 
@@ -165,7 +161,7 @@ pub(super) fn read_policy(path: &Path) -> Result<Policy, Failure> {
 }
 
 /// The bytes and the program of a file.
-fn read_program(path: &Path) -> Result<(Vec<u8>, Program), Failure> {
+pub(super) fn read_program(path: &Path) -> Result<(Vec<u8>, Program), Failure> {
     let bytes = file::read(path, PROGRAM_BYTES_MAX as u64)?;
     let program = decode(path, &bytes)?;
     Ok((bytes, program))

@@ -1,8 +1,13 @@
-//! The commands that talk to a router: firewall, spam, upload, list, show, withdraw, policy.
+//! The commands that talk to a router: firewall, spam, multicast, upload, lemma add, list, show, withdraw, policy.
 
 use super::answer::{self, Failure, Outcome, Refusal, Steps};
 use super::local::{read_proof, source_or_program};
-use super::{Firewall, Instance, Mode, Policy as PolicyArgs, Reach, Router, Spam, Template, Upload as UploadArgs};
+use super::proof::Task;
+use super::script::Lemmas;
+use super::{
+    Firewall, Instance, LemmaAdd, Mode, Multicast, Policy as PolicyArgs, Reach, Router, Spam, Template,
+    Upload as UploadArgs,
+};
 use serde_json::json;
 use std::path::PathBuf;
 use std::sync::Arc;
@@ -13,12 +18,12 @@ use vinet_client::{file, template};
 use vinet_session::Now;
 use vinet_session::identity::{Authority, Identity};
 use vinet_session::message::{
-    Class, ProgramStatus, ReceiptTerms, Rejection, Reply, Request, Terms, Upload, Withdraw, fresh_nonce,
+    Class, NewLemma, ProgramStatus, ReceiptTerms, Rejection, Reply, Request, Terms, Upload, Withdraw, fresh_nonce,
 };
 use vinet_session::policy_file;
 use vinet_trusted::addr::Principal;
 use vinet_trusted::check::check;
-use vinet_trusted::cost;
+use vinet_trusted::lemma::LemmaStore;
 use vinet_trusted::policy::{Policy, PrincipalKind};
 use vinet_trusted::program::Program;
 
@@ -33,10 +38,10 @@ struct Session {
     steps: Steps,
 }
 
-/// A policy as its router signed it.
-struct RouterPolicy {
+/// What a program is shown to keep to, and with which lemmas.
+struct Contract {
     policy: Arc<Policy>,
-    lemma_root: [u8; 32],
+    lemmas: Lemmas,
 }
 
 /// A program ready to be asked for.
@@ -61,6 +66,11 @@ pub(super) fn spam(args: Spam) -> Outcome {
     written("spam-filter.vnp", &template, |owner| template::spam(&words, template.lifetime, owner))
 }
 
+pub(super) fn multicast(args: Multicast) -> Outcome {
+    let Multicast { sender, template } = args;
+    written("multicast.vnp", &template, |owner| template::multicast(sender.into(), template.lifetime, owner))
+}
+
 /// A program that is written for the user: printed, tried, or uploaded.
 fn written(name: &str, args: &Template, source: impl Fn(&Principal) -> String) -> Outcome {
     let Some(router) = args.router.as_ref().filter(|_| !args.emit) else {
@@ -76,11 +86,12 @@ fn written(name: &str, args: &Template, source: impl Fn(&Principal) -> String) -
     };
     let mut session = Session::open(router, &args.reach)?;
     let policy = session.policy(PrincipalKind::of(&session.principal))?;
+    let contract = Contract { policy, lemmas: Lemmas::library() };
     let text = source(&session.principal);
     session.steps.tell(&format_args!("writing {name}:\n{}", text.trim_end()));
     let compiled = lang::compile(name, &text, &[], &session.principal)?;
-    let ready = session.prove(compiled.program, Some(compiled.map), &policy, args.rate)?;
-    session.finish(ready, &policy, args.dry_run, args.json.json)
+    let ready = session.prove(Mode::Proof, compiled.program, Some(compiled.map), &contract, args.rate)?;
+    session.finish(ready, &contract, args.dry_run, args.json.json)
 }
 
 pub(super) fn upload(args: &UploadArgs) -> Outcome {
@@ -89,14 +100,55 @@ pub(super) fn upload(args: &UploadArgs) -> Outcome {
     let owner = principal(&identity)?;
     let (program, map) = source_or_program(&args.program, &args.settings.settings, &owner)?;
     let proof = args.proof.as_deref().map(read_proof).transpose()?;
+    let lemmas = Lemmas::of(&args.lemmas.files)?;
     let mut session = Session::open(&args.router.router, &args.router.reach)?;
-    let policy = session.policy(PrincipalKind::of(&owner))?;
+    let contract = Contract { policy: session.policy(PrincipalKind::of(&owner))?, lemmas };
     let ready = match (proof, args.mode) {
-        (None, None | Some(Mode::Proof)) => session.prove(program, map, &policy, args.rate)?,
-        // A proof that was brought is the router's to judge, as a program without one is.
-        (proof, _) => declare(program, map, proof, &policy, args.rate)?,
+        (None, mode) => session.prove(mode.unwrap_or(Mode::Proof), program, map, &contract, args.rate)?,
+        (Some(proof), _) if args.unchecked => session.unchecked(program, map, proof, &contract, args.rate)?,
+        // What a proof that was brought is worth is known only by checking it.
+        (Some(proof), _) => {
+            let ready = session.declare(program, map, &proof, &contract, args.rate)?;
+            Ready { proof: Some(proof), ..ready }
+        }
     };
-    session.finish(ready, &policy, args.dry_run, args.router.json.json)
+    session.finish(ready, &contract, args.dry_run, args.router.json.json)
+}
+
+/// Sends each lemma of the files with its proof; the router checks it and says where it stands.
+pub(super) fn lemma_add(args: &LemmaAdd) -> Outcome {
+    let lemmas = Lemmas::of(&args.files)?;
+    let mut session = Session::open(&args.router.router, &args.router.reach)?;
+    // A router with another library would give other numbers.
+    session.policy(PrincipalKind::of(&session.principal))?;
+    for lemma in &lemmas.own {
+        let full = lemmas.names.name(lemma.number).unwrap_or(&lemma.name);
+        session.steps.tell(&format_args!(
+            "adding {full}: {} bytes, proof {} bytes",
+            lemma.lemma.len(),
+            lemma.proof.len()
+        ));
+        let request = Request::AddLemma(NewLemma { lemma: lemma.lemma.clone(), proof: lemma.proof.clone() });
+        let Reply::Lemma(place) = session.ask(&request, "adding a lemma")? else {
+            return Err(unexpected("the place of a lemma"));
+        };
+        if place.index as usize != lemma.number {
+            let text = format!(
+                "the router has {full} as its lemma {}, and here it is lemma {}: it has other lemmas of yours before \
+                 this one; name their files first",
+                place.index, lemma.number
+            );
+            return Err(Refusal::new("lemma-order", &text, None, None).into());
+        }
+        let root = hex(&place.root);
+        if args.router.json.json {
+            let id = hex(&LemmaStore::id_of(&lemma.lemma));
+            answer::print_json(&json!({ "index": place.index, "name": full, "id": id, "root": root }))?;
+        } else {
+            answer::print(&format_args!("lemma {} is {full}; root {root}", place.index))?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn list(args: &Router) -> Outcome {
@@ -137,7 +189,7 @@ pub(super) fn withdraw(args: &Instance) -> Outcome {
 pub(super) fn policy(args: &PolicyArgs) -> Outcome {
     let mut session = Session::open(&args.router.router, &args.router.reach)?;
     let kind = args.kind.map_or_else(|| PrincipalKind::of(&session.principal), PrincipalKind::from);
-    let policy = session.policy(kind)?.policy;
+    let policy = session.policy(kind)?;
     let text = policy_file::print(&policy);
     if let Some(path) = &args.output {
         file::write(path, text.as_bytes())?;
@@ -164,7 +216,8 @@ impl Session {
         let principal = principal(&identity)?;
         let authority = authority_file(reach).ok_or_else(|| no_home("--authority"))?;
         if !authority.exists() {
-            let remedy = "it is the authority.pub that `vinet ca init` makes; name it with --authority FILE or in $VINET_AUTHORITY";
+            let remedy = "it is the authority.pub that `vinet ca init` makes; name it with --authority FILE or in \
+                          $VINET_AUTHORITY";
             let what = format!("{}: the authority's public key is not here; {remedy}", authority.display());
             return Err(Failure::Unusable(what));
         }
@@ -184,44 +237,82 @@ impl Session {
         }
     }
 
-    fn policy(&mut self, kind: PrincipalKind) -> Result<RouterPolicy, Failure> {
+    fn policy(&mut self, kind: PrincipalKind) -> Result<Arc<Policy>, Failure> {
         let Reply::Policy(signed) = self.ask(&Request::GetPolicy { kind }, "fetching the policy")? else {
             return Err(unexpected("a policy"));
         };
         let policy = signed
-            .verify(self.link.router())
+            .verify(self.link.router(), &vinet_prover::library().root())
             .map_err(|fault| Failure::Unusable(format!("the router's policy does not stand: {fault}")))?;
         if policy.principals != kind {
             return Err(unexpected("the policy of the kind asked for"));
         }
         let id = hex(&policy.id());
         self.steps.tell(&format_args!("policy `{}` ({}…), signed by the router", policy.name, &id[..16]));
-        Ok(RouterPolicy { policy: Arc::new(policy), lemma_root: signed.lemma_root() })
+        Ok(Arc::new(policy))
     }
 
-    /// Proves the program here, and checks the proof as the router will.
+    /// Makes the proof here, or the certificate that the router's analysis will make, and checks it as the router will:
+    /// a request declares what the checker derives.
     fn prove(
+        &self,
+        mode: Mode,
+        program: Program,
+        map: Option<SourceMap>,
+        contract: &Contract,
+        rate: Option<u32>,
+    ) -> Result<Ready, Failure> {
+        let task = Task { program: &program, owner: &self.principal, policy: &contract.policy, map: map.as_ref() };
+        let proof = task.certificate(mode, &contract.lemmas.store)?;
+        let ready = self.declare(program, map, &proof, contract, rate)?;
+        let by = if mode == Mode::Proof { "proven: proof" } else { "analysed: certificate" };
+        self.steps.tell(&format_args!(
+            "{by} of {} bytes, complexity {} cycles per packet, cost {}",
+            proof.len(),
+            ready.complexity,
+            ready.cost
+        ));
+        Ok(Ready { proof: (mode == Mode::Proof).then_some(proof), ..ready })
+    }
+
+    /// The program with the figures that its request declares, and no proof yet.
+    fn declare(
         &self,
         program: Program,
         map: Option<SourceMap>,
-        policy: &RouterPolicy,
+        proof: &[u8],
+        contract: &Contract,
         rate: Option<u32>,
     ) -> Result<Ready, Failure> {
-        let proof = vinet_prover::prove(&program, &self.principal, &policy.policy)
-            .map_err(|error| Refusal::new(error.code(), &error, error.instr(), map.as_ref()))?;
-        let checked = check(&program.encode(), &proof, self.principal, &policy.policy)
-            .map_err(|reject| Refusal::new(reject.code(), &reject, reject.instr(), map.as_ref()))?;
-        self.steps.tell(&format_args!(
-            "proven: proof of {} bytes, complexity {} cycles per packet, cost {}",
-            proof.len(),
-            checked.complexity(),
-            checked.cost()
-        ));
-        declare(program, map, Some(proof), policy, rate)
+        let Contract { policy, lemmas } = contract;
+        let task = Task { program: &program, owner: &self.principal, policy, map: map.as_ref() };
+        let checked = check(&program.encode(), proof, self.principal, policy, &lemmas.store)
+            .map_err(|reject| task.rejected(&reject))?;
+        let packet_rate = rate.unwrap_or(policy.limits.packet_rate_default);
+        let (complexity, cost) = (checked.complexity(), checked.cost());
+        Ok(Ready { program, map, proof: None, complexity, cost, packet_rate })
+    }
+
+    /// The program with its proof, whatever that is worth: declared are the sums of the program's parts.
+    fn unchecked(
+        &self,
+        program: Program,
+        map: Option<SourceMap>,
+        proof: Vec<u8>,
+        contract: &Contract,
+        rate: Option<u32>,
+    ) -> Result<Ready, Failure> {
+        let policy = &contract.policy;
+        let (complexity, cost) = vinet_prover::figures(&program, &self.principal, policy).ok_or_else(|| {
+            let owner = &self.principal;
+            Failure::Unusable(format!("the program uses a name that {owner} has not, or its cost has no figure"))
+        })?;
+        let packet_rate = rate.unwrap_or(policy.limits.packet_rate_default);
+        Ok(Ready { program, map, proof: Some(proof), complexity, cost, packet_rate })
     }
 
     /// Uploads the program and tells the receipt, or what it would have cost.
-    fn finish(&mut self, ready: Ready, policy: &RouterPolicy, dry_run: bool, json: bool) -> Outcome {
+    fn finish(&mut self, ready: Ready, contract: &Contract, dry_run: bool, json: bool) -> Outcome {
         let proof_bytes = ready.proof.as_ref().map_or(0, Vec::len);
         if dry_run {
             return tell_dry_run(&ready, proof_bytes, json);
@@ -230,8 +321,8 @@ impl Session {
         let (lifetime_s, program_id, nonce) = (program.lifetime_s(), program.id(), fresh_nonce()?);
         let terms = Terms {
             router: self.link.router().id(),
-            policy_id: policy.policy.id(),
-            lemma_root: policy.lemma_root,
+            policy_id: contract.policy.id(),
+            lemma_root: contract.lemmas.store.root(),
             class: Class::of(&program),
             program: program.encode(),
             proof,
@@ -271,22 +362,6 @@ impl Session {
             terms.packet_rate
         ))
     }
-}
-
-/// A program with the figures that its request declares.
-fn declare(
-    program: Program,
-    map: Option<SourceMap>,
-    proof: Option<Vec<u8>>,
-    policy: &RouterPolicy,
-    rate: Option<u32>,
-) -> Result<Ready, Failure> {
-    let overflow = |_| Refusal::new("cost-overflow", &"the cost does not fit into 64 bits", None, None);
-    let limits = &policy.policy.limits;
-    let complexity = cost::complexity(&program, &policy.policy.costs, limits).map_err(overflow)?;
-    let cost = cost::total(complexity, program.lifetime_s()).map_err(overflow)?;
-    let packet_rate = rate.unwrap_or(limits.packet_rate_default);
-    Ok(Ready { program, map, proof, complexity, cost, packet_rate })
 }
 
 fn tell_dry_run(ready: &Ready, proof_bytes: usize, json: bool) -> Outcome {

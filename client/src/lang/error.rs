@@ -2,17 +2,19 @@
 //!
 //! An [`Errors`] holds at least one [`Diagnostic`], in the order of the text, each with its own excerpt.
 
-use super::token::{KEYWORDS, Span};
+use super::token::{Span, routines};
 use ariadne::{Color, Config, IndexType, Label, Report, ReportKind, Source};
 use std::fmt;
 use std::sync::Arc;
 use vinet_trusted::addr::Prefix;
+use vinet_trusted::packet::RANGES_MAX;
 use vinet_trusted::program::{
-    DEPTH_MAX, LIFETIME_MAX_S, NODES_MAX, PREFIXES_MAX, ProgramError, SLOTS_MAX, WORD_LEN_MAX, WORDS_MAX,
+    DEPTH_MAX, LIFETIME_MAX_S, LOOP_MAX, NODES_MAX, PREFIXES_MAX, ProgramError, SLOTS_MAX, WINDOW_MAX, WORD_LEN_MAX,
+    WORDS_MAX,
 };
 
 /// The longest source text, in bytes.
-pub const SOURCE_BYTES_MAX: usize = 1 << 20;
+pub const SOURCE_BYTES_MAX: usize = 4 << 20;
 /// The deepest nesting that the parser follows; the bytecode allows less.
 pub const PARSE_DEPTH_MAX: usize = 64;
 /// The most errors told at once.
@@ -33,14 +35,38 @@ pub enum Cause {
     Unexpected { found: String, expected: &'static str, nearest: Option<String> },
     MissingSemicolon { after: &'static str },
     TooDeeplyWritten,
-    NotInThisVersion(&'static str),
     UnknownRoutine { name: String, nearest: Option<String> },
-    PlainCopy,
+    NoResult { routine: &'static str },
     LifetimeMissing,
     LifetimeTwice,
     LifetimeInside,
     LifetimeRange { count: u64, unit: String },
     UnknownUnit { name: String, nearest: Option<String> },
+    WindowInside,
+    WindowRange { count: u64 },
+    ClauseTwice(&'static str),
+    LoopWithoutBound,
+    LoopRange(i128),
+    NotInLoop { routine: &'static str, place: &'static str },
+    InvariantOfContent,
+    InvariantOfVariable { var: String },
+    UnknownTest { name: String, nearest: Option<String> },
+    RangeReversed,
+    TooManyRanges,
+    ManyNumbers { name: String },
+    NotAnInteger(String),
+    IntegerIn,
+    AddressOrder,
+    IntegerWithAddress,
+    NotOneAddress { text: String },
+    ContentResults,
+    ResultIndexed { var: String },
+    OneResult,
+    KindChanged { name: String, first: Kind, second: Kind },
+    WrongKind { var: String, is: Kind, wanted: Kind },
+    NotData { var: String },
+    NotCopied { var: String },
+    NotAParameter { name: String, is: Kind },
     EmptyAddrs,
     NestedAddrs,
     AddressOnTheLeft,
@@ -67,11 +93,9 @@ pub enum Cause {
     NotPackets { name: String },
     UndefinedPackets { name: String, nearest: Option<String> },
     NotAssignedYet { var: String },
-    AddressOfSet { name: String },
-    AddressOfGroup { var: String },
     WordOfSet { name: String },
     ParameterUnset { name: String, what: ParameterKind, nearest: Option<String> },
-    ParameterTwoKinds { name: String },
+    ParameterTwoKinds { name: String, kinds: [ParameterKind; 2] },
     ThisIpUnset,
     ThisSubnetUnset,
     EmptyWord,
@@ -91,12 +115,51 @@ pub enum Cause {
 }
 
 /// What a parameter stands for.
-#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Debug)]
 pub enum ParameterKind {
     /// An address, a prefix or a set of them.
     Addrs,
     /// A string.
     Word,
+    /// An integer, or a set of numbers.
+    Number,
+}
+
+impl fmt::Display for ParameterKind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            ParameterKind::Addrs => "an address",
+            ParameterKind::Word => "a string",
+            ParameterKind::Number => "an integer",
+        })
+    }
+}
+
+/// What a variable stands for.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Kind {
+    /// A set of packets.
+    Packets,
+    /// An integer.
+    Int,
+    /// An address.
+    Addr,
+    /// The destinations of a GROUP_BY_CONTENT.
+    Dests,
+    /// The contents of a GROUP_BY_CONTENT.
+    Contents,
+}
+
+impl fmt::Display for Kind {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Kind::Packets => "a set of packets",
+            Kind::Int => "an integer",
+            Kind::Addr => "an address",
+            Kind::Dests => "the destinations of a GROUP_BY_CONTENT",
+            Kind::Contents => "the contents of a GROUP_BY_CONTENT",
+        })
+    }
 }
 
 impl fmt::Display for Cause {
@@ -117,11 +180,8 @@ impl fmt::Display for Cause {
             Cause::Unexpected { found, expected, .. } => write!(f, "expected {expected}, found {found}"),
             Cause::MissingSemicolon { after } => write!(f, "expected `;` behind {after}"),
             Cause::TooDeeplyWritten => write!(f, "nested deeper than {PARSE_DEPTH_MAX}"),
-            Cause::NotInThisVersion(name) => write!(f, "this version has not got {name}"),
             Cause::UnknownRoutine { name, .. } => write!(f, "there is no routine {name}"),
-            Cause::PlainCopy => {
-                write!(f, "expected a routine that makes a set: GROUP_BY_SOURCE or GROUP_BY_DESTINATION")
-            }
+            Cause::NoResult { routine } => write!(f, "{routine} has no result that a variable could hold"),
             Cause::LifetimeMissing => write!(f, "the program says no LIFETIME"),
             Cause::LifetimeTwice => write!(f, "the LIFETIME is said twice"),
             Cause::LifetimeInside => write!(f, "LIFETIME stands outside of all other statements"),
@@ -129,6 +189,35 @@ impl fmt::Display for Cause {
                 write!(f, "a lifetime of {count} {unit}; it is 1 to {LIFETIME_MAX_S} seconds")
             }
             Cause::UnknownUnit { name, .. } => write!(f, "`{name}` is no unit of time"),
+            Cause::WindowInside => write!(f, "WINDOW stands outside of all other statements"),
+            Cause::WindowRange { count } => write!(f, "a window of {count} packets; it is 1 to {WINDOW_MAX}"),
+            Cause::ClauseTwice(clause) => write!(f, "`{clause}` is said twice"),
+            Cause::LoopWithoutBound => write!(f, "the while says no bound"),
+            Cause::LoopRange(turns) => write!(f, "a loop of {turns} turns; it is 1 to {LOOP_MAX}"),
+            Cause::NotInLoop { routine, place } => write!(f, "{routine} cannot stand in {place}"),
+            Cause::InvariantOfContent => write!(f, "an invariant says nothing of content"),
+            Cause::InvariantOfVariable { var } => {
+                write!(f, "{var} is a variable; the addresses of an invariant are constants")
+            }
+            Cause::UnknownTest { name, .. } => write!(f, "a packet has no `{name}` to ask for"),
+            Cause::RangeReversed => write!(f, "the range ends before it begins"),
+            Cause::TooManyRanges => write!(f, "the set has more than {RANGES_MAX} ranges of numbers"),
+            Cause::ManyNumbers { name } => write!(f, "{name} has several numbers; one is expected"),
+            Cause::NotAnInteger(text) => write!(f, "`{text}` is no integer of 64 bits"),
+            Cause::IntegerIn => write!(f, "`in` and `is` ask of an address; this is an integer"),
+            Cause::AddressOrder => write!(f, "addresses have no order; they are compared with = != in"),
+            Cause::IntegerWithAddress => write!(f, "an integer is compared with an address"),
+            Cause::NotOneAddress { text } => write!(f, "{text} is several addresses; one is expected"),
+            Cause::ContentResults => {
+                write!(f, "GROUP_BY_CONTENT has two results: the destinations, then the contents")
+            }
+            Cause::ResultIndexed { var } => write!(f, "only groups by address have an index: {var} has one"),
+            Cause::OneResult => write!(f, "there is one result here"),
+            Cause::KindChanged { name, first, second } => write!(f, "{name} is {first} and cannot become {second}"),
+            Cause::WrongKind { var, is, wanted } => write!(f, "{var} is {is}; {wanted} is expected"),
+            Cause::NotCopied { var } => write!(f, "{var} is a result of a GROUP_BY_CONTENT, which cannot be copied"),
+            Cause::NotAParameter { name, is } => write!(f, "{name} is {is} of the program; a number stands here"),
+            Cause::NotData { var } => write!(f, "{var} is no result of a GROUP_BY_CONTENT"),
             Cause::EmptyAddrs => write!(f, "the set of addresses is empty"),
             Cause::NestedAddrs => write!(f, "a set of addresses holds addresses and prefixes, no other set in braces"),
             Cause::AddressOnTheLeft => write!(f, "the address of the group stands on the left of a comparison"),
@@ -167,16 +256,11 @@ impl fmt::Display for Cause {
                 write!(f, "no statement assigns {name}; a set of packets is expected")
             }
             Cause::NotAssignedYet { var } => write!(f, "{var} is not assigned on every way to here"),
-            Cause::AddressOfSet { name } => write!(f, "{name} is a set of packets; an address is expected"),
-            Cause::AddressOfGroup { var } => {
-                write!(f, "{var} can be compared; this version does not take it as an address of a routine or a set")
-            }
             Cause::WordOfSet { name } => write!(f, "{name} is assigned by the program; a string is expected"),
-            Cause::ParameterUnset { name, what, .. } => match what {
-                ParameterKind::Addrs => write!(f, "{name} is not set; an address is expected"),
-                ParameterKind::Word => write!(f, "{name} is not set; a string is expected"),
-            },
-            Cause::ParameterTwoKinds { name } => write!(f, "{name} is used both as an address and as a string"),
+            Cause::ParameterUnset { name, what, .. } => write!(f, "{name} is not set; {what} is expected"),
+            Cause::ParameterTwoKinds { name, kinds: [first, second] } => {
+                write!(f, "{name} is used both as {first} and as {second}")
+            }
             Cause::ThisIpUnset => write!(f, "THIS_IP has no value: the principal gave its prefix without an address"),
             Cause::ThisSubnetUnset => write!(f, "THIS_SUBNET_IP has no value: the principal is an end user"),
             Cause::EmptyWord => write!(f, "the string is empty; every content contains it"),
@@ -228,10 +312,17 @@ impl Cause {
                 did_you_mean(nearest)
             }
             Cause::UnknownUnit { .. } => Some("the units are seconds, minutes, hours, days and weeks".into()),
-            Cause::NotInThisVersion(_) => Some(format!("it has {}", here().join(", "))),
-            Cause::UnknownRoutine { nearest, .. } => did_you_mean(nearest).or_else(|| {
-                Some("the routines are GROUP_BY_SOURCE, GROUP_BY_DESTINATION, DISCARD and CONTAINS_STRING".into())
+            Cause::UnknownRoutine { nearest, .. } => did_you_mean(nearest)
+                .or_else(|| Some(format!("the routines are {}", routines().collect::<Vec<_>>().join(", ")))),
+            Cause::UnknownTest { nearest, .. } => did_you_mean(nearest).or_else(|| {
+                Some(
+                    "it has protocol, srcport, dstport, length, src, dst, and fin syn rst psh ack urg under TCP".into(),
+                )
             }),
+            Cause::LoopWithoutBound => Some("add `max N`, or `variant EXPR` with an integer that falls".into()),
+            Cause::NotInLoop { .. } => Some("assign it to a variable, inside the loop as well".into()),
+            Cause::ContentResults => Some("write Destinations, Content = GROUP_BY_CONTENT(…);".into()),
+            Cause::NotOneAddress { .. } => Some("it has to be one address of its own".into()),
             Cause::LifetimeMissing => Some("begin with a line like `LIFETIME = 2 days`".into()),
             Cause::EmptyAddrs => Some("write at least one address: {203.0.113.7}".into()),
             Cause::IndexMissing { name } => Some(format!(
@@ -248,6 +339,7 @@ impl Cause {
                 let value = match what {
                     ParameterKind::Addrs => "ADDRESS",
                     ParameterKind::Word => "STRING",
+                    ParameterKind::Number => "NUMBER",
                 };
                 let set = format!("set it with --set {name}={value}");
                 Some(match nearest {
@@ -268,12 +360,6 @@ impl Cause {
             _ => None,
         }
     }
-}
-
-/// What the language of this version has.
-fn here() -> Vec<&'static str> {
-    use super::token::Keyword;
-    KEYWORDS.iter().filter(|(_, k)| !matches!(k, Keyword::Later(_))).map(|&(text, _)| text).collect()
 }
 
 /// A cause and its place in the text at hand.

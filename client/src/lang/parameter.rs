@@ -1,25 +1,19 @@
 //! Parameters: the names that no statement defines, and the values that the user gives them.
 
+use super::ast::{AddrTerm, NumberTerm};
 use super::error::{Cause, Located};
+use super::error::{Diagnostic, ParameterKind};
 use super::parse;
 use super::token::{Span, string};
-use super::{ast::AddrTerm, error::Diagnostic};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use vinet_trusted::addr::Prefix;
 use vinet_trusted::program::WORD_LEN_MAX;
 
-/// What a parameter was first used as.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Kind {
-    Addrs,
-    Word,
-}
-
 /// The values given on the command line, and which of them the program has used.
 pub(crate) struct Parameters<'a> {
     values: BTreeMap<&'a str, &'a str>,
-    uses: BTreeMap<String, (Kind, Span)>,
+    uses: BTreeMap<String, (ParameterKind, Span)>,
     /// Every parameter of the program that was met, set or not.
     met: BTreeSet<String>,
     /// Errors inside of values, whose text is the command line's and not the program's.
@@ -53,19 +47,20 @@ impl<'a> Parameters<'a> {
         self.met.insert(name.to_string());
     }
 
-    fn used_as(&mut self, name: &str, kind: Kind, span: &Span) -> Result<(), Located> {
+    fn used_as(&mut self, name: &str, kind: ParameterKind, span: &Span) -> Result<(), Located> {
         self.met.insert(name.to_string());
         let (first, place) = self.uses.entry(name.to_string()).or_insert((kind, span.clone()));
         if *first == kind {
             return Ok(());
         }
-        let error = Located::new(span.clone(), Cause::ParameterTwoKinds { name: name.to_string() });
+        let kinds = [(*first).min(kind), (*first).max(kind)];
+        let error = Located::new(span.clone(), Cause::ParameterTwoKinds { name: name.to_string(), kinds });
         Err(error.with(place.clone(), "used as the other here"))
     }
 
     /// The value of a parameter used as addresses; `None` where it is broken, which is told.
     pub(crate) fn addrs(&mut self, name: &str, span: &Span) -> Result<Option<Vec<Prefix>>, Located> {
-        self.used_as(name, Kind::Addrs, span)?;
+        self.used_as(name, ParameterKind::Addrs, span)?;
         let value = self.values.get(name).copied().unwrap_or_default();
         let parsed = parse::addrs(value).and_then(|addrs| {
             addrs
@@ -88,10 +83,53 @@ impl<'a> Parameters<'a> {
 
     /// The value of a parameter used as a string: as it is, or in double quotes with escapes.
     pub(crate) fn word(&mut self, name: &str, span: &Span) -> Result<Option<Vec<u8>>, Located> {
-        self.used_as(name, Kind::Word, span)?;
+        self.used_as(name, ParameterKind::Word, span)?;
         let value = self.values.get(name).copied().unwrap_or_default();
         match literal(value) {
             Ok(bytes) => Ok(Some(bytes)),
+            Err(Located { span, cause, .. }) => {
+                self.broken(name, value, span, cause);
+                Ok(None)
+            }
+        }
+    }
+
+    /// Whether the value of a parameter is an integer.
+    pub(crate) fn is_integer(&self, name: &str) -> bool {
+        self.values.get(name).is_some_and(|value| value.trim().parse::<i64>().is_ok())
+    }
+
+    /// The value of a parameter used as an integer; `None` where it is broken, which is told.
+    pub(crate) fn integer(&mut self, name: &str, span: &Span) -> Result<Option<i64>, Located> {
+        self.used_as(name, ParameterKind::Number, span)?;
+        let value = self.values.get(name).copied().unwrap_or_default();
+        match value.trim().parse() {
+            Ok(integer) => Ok(Some(integer)),
+            Err(_) => {
+                self.broken(name, value, 0..value.len(), Cause::NotAnInteger(value.to_string()));
+                Ok(None)
+            }
+        }
+    }
+
+    /// The value of a parameter used as a set of numbers; `None` where it is broken, which is told.
+    pub(crate) fn numbers(&mut self, name: &str, span: &Span) -> Result<Option<Vec<(u32, u32)>>, Located> {
+        self.used_as(name, ParameterKind::Number, span)?;
+        let value = self.values.get(name).copied().unwrap_or_default();
+        let literal = |term: &NumberTerm| match term {
+            NumberTerm::Literal(number) => Ok(*number),
+            NumberTerm::Name(name, span) => Err(Located::new(span.clone(), Cause::NotAnInteger(name.clone()))),
+        };
+        let parsed = parse::numbers(value).and_then(|ranges| {
+            let pair = |range: super::ast::NumberRange| {
+                let first = literal(&range.first)?;
+                let last = range.last.as_ref().map_or(Ok(first), literal)?;
+                if first > last { Err(Located::new(range.span, Cause::RangeReversed)) } else { Ok((first, last)) }
+            };
+            ranges.into_iter().map(pair).collect()
+        });
+        match parsed {
+            Ok(ranges) => Ok(Some(ranges)),
             Err(Located { span, cause, .. }) => {
                 self.broken(name, value, span, cause);
                 Ok(None)

@@ -14,7 +14,9 @@ pub type Span = Range<usize>;
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(crate) enum Keyword {
     Lifetime,
+    Window,
     Foreach,
+    While,
     Do,
     If,
     Then,
@@ -29,16 +31,27 @@ pub(crate) enum Keyword {
     ThisSubnetIp,
     GroupBySource,
     GroupByDestination,
+    GroupByContent,
+    Select,
     Discard,
+    Generate,
     ContainsString,
-    /// A routine or clause of the language that this version has not got.
-    Later(&'static str),
+    CountString,
+    Size,
+    Score,
+    Fold,
+    Empty,
+    Union,
+    Minus,
+    Offset,
 }
 
-/// Every keyword, as it is written in messages.
+/// The keywords that cannot be names, as they are written in messages.
 pub(crate) const KEYWORDS: &[(&str, Keyword)] = &[
     ("LIFETIME", Keyword::Lifetime),
+    ("WINDOW", Keyword::Window),
     ("foreach", Keyword::Foreach),
+    ("while", Keyword::While),
     ("do", Keyword::Do),
     ("if", Keyword::If),
     ("then", Keyword::Then),
@@ -53,23 +66,38 @@ pub(crate) const KEYWORDS: &[(&str, Keyword)] = &[
     ("THIS_SUBNET_IP", Keyword::ThisSubnetIp),
     ("GROUP_BY_SOURCE", Keyword::GroupBySource),
     ("GROUP_BY_DESTINATION", Keyword::GroupByDestination),
+    ("GROUP_BY_CONTENT", Keyword::GroupByContent),
+    ("SELECT", Keyword::Select),
     ("DISCARD", Keyword::Discard),
+    ("GENERATE", Keyword::Generate),
     ("CONTAINS_STRING", Keyword::ContainsString),
-    ("GENERATE", Keyword::Later("GENERATE")),
-    ("GROUP_BY_CONTENT", Keyword::Later("GROUP_BY_CONTENT")),
-    ("while", Keyword::Later("while")),
-    ("SELECT", Keyword::Later("SELECT")),
-    ("COUNT_STRING", Keyword::Later("COUNT_STRING")),
-    ("WINDOW", Keyword::Later("WINDOW")),
+    ("COUNT_STRING", Keyword::CountString),
 ];
 
+/// Routines whose names are free for variables: they are keywords only before a parenthesis.
+pub(crate) const CALLED: &[(&str, Keyword)] = &[
+    ("SIZE", Keyword::Size),
+    ("SCORE", Keyword::Score),
+    ("FOLD", Keyword::Fold),
+    ("EMPTY", Keyword::Empty),
+    ("UNION", Keyword::Union),
+    ("MINUS", Keyword::Minus),
+    ("OFFSET", Keyword::Offset),
+];
+
+/// The names of all routines.
+pub(crate) fn routines() -> impl Iterator<Item = &'static str> {
+    let all = KEYWORDS.iter().skip_while(|&&(_, keyword)| keyword != Keyword::GroupBySource).chain(CALLED);
+    all.map(|&(text, _)| text)
+}
+
 impl Keyword {
-    fn of(name: &str) -> Option<Keyword> {
-        KEYWORDS.iter().find(|(text, _)| text.eq_ignore_ascii_case(name)).map(|&(_, keyword)| keyword)
+    fn of(name: &str, known: &[(&str, Keyword)]) -> Option<Keyword> {
+        known.iter().find(|(text, _)| text.eq_ignore_ascii_case(name)).map(|&(_, keyword)| keyword)
     }
     /// As messages write it.
     pub(crate) fn text(self) -> &'static str {
-        KEYWORDS.iter().find(|&&(_, keyword)| keyword == self).map_or("", |&(text, _)| text)
+        KEYWORDS.iter().chain(CALLED).find(|&&(_, keyword)| keyword == self).map_or("", |&(text, _)| text)
     }
 }
 
@@ -96,12 +124,26 @@ pub(crate) struct Spanned {
     pub(crate) starts_line: bool,
 }
 
+/// A comment, without the line break behind it.
+#[derive(Clone, Debug)]
+pub(crate) struct Comment {
+    pub(crate) span: Span,
+    /// Nothing but blanks stands before it on its line.
+    pub(crate) starts_line: bool,
+}
+
 /// The signs, longer ones first.
-const SIGNS: &[&str] = &["!=", "(", ")", "{", "}", ",", ";", "="];
+const SIGNS: &[&str] = &["!=", "<=", ">=", "..", "<", ">", "(", ")", "{", "}", ",", ";", "=", "+", "-", "*"];
 
 /// The tokens of `text`, ending in [`Token::EndOfText`].
 pub(crate) fn tokens(text: &str) -> Result<Vec<Spanned>, Located> {
-    let mut out = Vec::new();
+    scan(text).map(|(tokens, _)| tokens)
+}
+
+/// The tokens of `text`, ending in [`Token::EndOfText`], and its comments.
+pub(crate) fn scan(text: &str) -> Result<(Vec<Spanned>, Vec<Comment>), Located> {
+    let mut out: Vec<Spanned> = Vec::new();
+    let mut comments = Vec::new();
     let mut at = 0;
     let mut starts_line = true;
     while let Some(c) = text[at..].chars().next() {
@@ -115,16 +157,25 @@ pub(crate) fn tokens(text: &str) -> Result<Vec<Spanned>, Located> {
             continue;
         }
         if c == '#' || text[at..].starts_with("//") {
-            at += text[at..].find('\n').unwrap_or(text.len() - at);
+            let end = at + text[at..].find('\n').unwrap_or(text.len() - at);
+            comments.push(Comment { span: at..end, starts_line });
+            at = end;
             continue;
         }
         let (token, len) = token(text, at)?;
+        if token == Token::Sign("(")
+            && let Some(Spanned { token: before, .. }) = out.last_mut()
+            && let Token::Name(name) = before
+            && let Some(keyword) = Keyword::of(name, CALLED)
+        {
+            *before = Token::Keyword(keyword);
+        }
         out.push(Spanned { token, span: at..at + len, starts_line });
         starts_line = false;
         at += len;
     }
     out.push(Spanned { token: Token::EndOfText, span: text.len()..text.len(), starts_line });
-    Ok(out)
+    Ok((out, comments))
 }
 
 /// The token at `at`, and its length in bytes.
@@ -135,20 +186,21 @@ fn token(text: &str, at: usize) -> Result<(Token, usize), Located> {
     }
     let run = rest.find(|c: char| !(c.is_ascii_alphanumeric() || "_.:".contains(c))).unwrap_or(rest.len());
     let first = rest.chars().next().unwrap_or(' ');
-    if rest[..run].contains(':') || (first.is_ascii_digit() && rest[..run].contains('.')) {
+    let digits = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
+    let range = digits > 0 && rest[digits..].starts_with("..");
+    if !range && (rest[..run].contains(':') || (first.is_ascii_digit() && rest[..run].contains('.'))) {
         return address(rest, run, at);
     }
     if first.is_ascii_digit() {
-        let len = rest.find(|c: char| !c.is_ascii_digit()).unwrap_or(rest.len());
-        let number = rest[..len]
+        let number = rest[..digits]
             .parse()
-            .map_err(|_| Located::new(at..at + len, Cause::NumberTooLarge(rest[..len].to_string())))?;
-        return Ok((Token::Number(number), len));
+            .map_err(|_| Located::new(at..at + digits, Cause::NumberTooLarge(rest[..digits].to_string())))?;
+        return Ok((Token::Number(number), digits));
     }
     if first.is_ascii_alphabetic() || first == '_' {
         let len = rest.find(|c: char| !(c.is_ascii_alphanumeric() || c == '_')).unwrap_or(rest.len());
         let name = &rest[..len];
-        return Ok((Keyword::of(name).map_or_else(|| Token::Name(name.to_string()), Token::Keyword), len));
+        return Ok((Keyword::of(name, KEYWORDS).map_or_else(|| Token::Name(name.to_string()), Token::Keyword), len));
     }
     match SIGNS.iter().find(|sign| rest.starts_with(**sign)) {
         Some(sign) => Ok((Token::Sign(sign), sign.len())),

@@ -2,8 +2,8 @@ use super::*;
 use proptest::prelude::*;
 use vinet_session::identity::{Authority, AuthorityKey, Subject, Validity};
 use vinet_session::message::fresh_nonce;
-use vinet_session::message::lemma_root;
-use vinet_trusted::policy::{Costs, Formula, Limits, OverBudget};
+use vinet_trusted::packet::Test;
+use vinet_trusted::policy::{Costs, Limits, OverBudget};
 use vinet_trusted::program::{ALL_PACKETS, AddrExpr, Field, Instr, Program};
 
 use crate::config::Verify;
@@ -54,9 +54,10 @@ pub(crate) fn policy() -> Policy {
     Policy {
         name: "end-user".into(),
         principals: PrincipalKind::EndUser,
-        discard: Formula::Owns(Field::Dst),
-        group: Formula::Owns(Field::Dst),
-        scan: Formula::Owns(Field::Dst),
+        discard: Test::Owns { field: Field::Dst },
+        group: Test::Owns { field: Field::Dst },
+        scan: Test::Owns { field: Field::Dst },
+        generate: Test::False,
         costs: Costs {
             program: 100,
             select: 10,
@@ -64,10 +65,17 @@ pub(crate) fn policy() -> Policy {
             partition: 10,
             foreach: 10,
             test: 5,
+            set: 5,
+            arithmetic: 5,
+            turn: 5,
             discard: 5,
             contains: 50,
             contains_per_64_bytes: 10,
             stream: 100,
+            content: 50,
+            content_per_64_bytes: 10,
+            generate: 50,
+            generate_per_64_bytes: 10,
         },
         limits: Limits {
             program_bytes_max: 4096,
@@ -76,6 +84,10 @@ pub(crate) fn policy() -> Policy {
             complexity_max: 100_000,
             cost_max: 1 << 40,
             packet_bytes_max: 1514,
+            window_packets_max: 32,
+            window_us_max: 200,
+            generate_port: 7401,
+            generate_rate_max: 0,
             stream_flows_max: 16,
             stream_islands_max: 4,
             packet_rate_default: 1_000,
@@ -85,14 +97,19 @@ pub(crate) fn policy() -> Policy {
     }
 }
 
+/// A proof that `program` keeps the policy of these tests.
+pub(crate) fn prove(program: &Program, principal: &Principal) -> Option<Vec<u8>> {
+    vinet_prover::prove(program, principal, &policy(), &vinet_prover::library(), &[]).ok()
+}
+
 /// The paper's firewall against `blocked`.
 pub(crate) fn firewall(blocked: &[Prefix], lifetime_s: u32) -> Program {
-    let select = |out, arg, field, addrs| Instr::Select { out, arg, field, addrs };
+    let select = |out, arg, field, addrs| Instr::Select { out, arg, test: Test::In { field, addrs } };
     let this_ip = AddrExpr { this_ip: true, this_subnet: false, prefixes: PrefixSet::default() };
     let sources = AddrExpr { this_ip: false, this_subnet: false, prefixes: PrefixSet::new(blocked.to_vec()) };
     let body =
         vec![select(1, ALL_PACKETS, Field::Dst, this_ip), select(2, 1, Field::Src, sources), Instr::Discard { arg: 2 }];
-    Program::new(lifetime_s, Vec::new(), body).unwrap()
+    Program::new(lifetime_s, 1, Vec::new(), body).unwrap()
 }
 
 /// A testbed: an authority, a router, its register and its table.
@@ -111,7 +128,7 @@ impl Bench {
         let authority_key = AuthorityKey::generate("bench").unwrap();
         let subject = Subject::Router { name: "edge1".into(), addrs: vec![addr("192.0.2.1")] };
         let identity = authority_key.issue_identity(subject, Validity::starting(NOW.wall_s - 10, 1 << 30)).unwrap();
-        let policies = Policies::sign(vec![policy()], &identity);
+        let policies = Policies::sign(vec![policy()], vinet_prover::library().root(), &identity);
         let terrain = Terrain {
             controlled: PrefixSet::new(vec![prefix("192.0.2.0/24"), prefix("10.7.0.0/16")]),
             own: vec![addr("192.0.2.1")],
@@ -120,8 +137,9 @@ impl Bench {
             programs_per_owner_max: per_owner,
         };
         let budget = Budget::new(cycles, memory);
+        let lemmas = Lemmas::new(vinet_prover::library(), 8, 4);
         let authority = authority_key.authority();
-        let admission = Admission::new(Arc::new(identity), policies, terrain, budget, NOW);
+        let admission = Admission::new(Arc::new(identity), policies, lemmas, terrain, budget, NOW);
         Bench { authority_key, authority, admission, table: FakeTable::default() }
     }
 
@@ -137,13 +155,14 @@ impl Bench {
     fn terms(&self, user: &User, program: &Program, now: Now) -> Terms {
         let policy = Arc::new(policy());
         let principal = user.ownership.principal();
-        let proof = vinet_prover::prove(program, &principal, &policy).unwrap_or_default();
-        let checked = vinet_trusted::check::check(&program.encode(), &proof, principal, &policy);
+        let proof = prove(program, &principal).unwrap_or_default();
+        let checked =
+            vinet_trusted::check::check(&program.encode(), &proof, principal, &policy, &vinet_prover::library());
         let (complexity, cost) = checked.map_or((1, 1), |checked| (checked.complexity(), checked.cost()));
         Terms {
             router: self.admission.router,
             policy_id: policy.id(),
-            lemma_root: lemma_root(),
+            lemma_root: vinet_prover::library().root(),
             program: program.encode(),
             proof: Some(proof),
             principal,
@@ -162,8 +181,8 @@ impl Bench {
         let upload = Upload::sign(terms, &user.identity);
         match self.admission.open(upload, &user.ownership, true, now) {
             Opened::Answer(reply) => *reply,
-            Opened::Judge { terms, policy, case } => {
-                let verdict = judge(&terms, &policy, Verify::Proof);
+            Opened::Judge { terms, policy, lemmas, case } => {
+                let verdict = judge(&terms, &policy, &lemmas, Verify::Proof);
                 self.admission.close(case, *terms, verdict, now, &mut self.table)
             }
         }
@@ -337,6 +356,7 @@ fn every_lie_and_every_excess_is_rejected_by_name_and_changes_nothing() {
         (Terms { proof: None, ..good.clone() }, "proof-missing", "vinet prove"),
         (Terms { proof: Some(vec![0; 4097]), ..good.clone() }, "proof-too-long", "4097 bytes; the policy allows 4096"),
         (Terms { program: vec![0; 4097], ..good.clone() }, "program-too-long", "4097"),
+        (Terms { lemma_root: [9; 32], ..good.clone() }, "stale-manifest", "send them again"),
         (Terms { policy_id: [9; 32], ..good.clone() }, "stale-policy", ""),
         (Terms { expiry_s: NOW.wall_s - 1, ..good.clone() }, "expired", ""),
         (Terms { principal: other.ownership.principal(), ..good.clone() }, "wrong-principal", ""),
@@ -371,7 +391,7 @@ fn a_forged_proof_is_rejected_and_names_the_instruction() {
     let mut bench = Bench::new();
     let user = bench.user("198.51.100.7");
     // Discards packets to anybody: nothing proves it.
-    let everything = Program::new(30, Vec::new(), vec![Instr::Discard { arg: ALL_PACKETS }]).unwrap();
+    let everything = Program::new(30, 1, Vec::new(), vec![Instr::Discard { arg: ALL_PACKETS }]).unwrap();
     let mut terms = bench.terms(&user, &everything, NOW);
     let honest = bench.terms(&user, &firewall(&[prefix("192.0.2.66/32")], 30), NOW);
     for proof in [Vec::new(), vec![0], vec![0xff; 64], honest.proof.clone().unwrap()] {
@@ -384,12 +404,12 @@ fn a_forged_proof_is_rejected_and_names_the_instruction() {
     // With the router's own analysis no proof is needed, and this one finds none either.
     let policy = Arc::new(policy());
     terms.proof = None;
-    let why = judge(&terms, &policy, Verify::Static).unwrap_err();
-    assert_eq!((why.code(), why.instr()), ("not-proven", Some(0)), "{}", why.text());
+    let why = judge(&terms, &policy, &vinet_prover::library(), Verify::Static).unwrap_err();
+    assert_eq!(why.code(), "not-analysed", "{}", why.text());
     let mut unproven = honest;
     unproven.proof = None;
-    judge(&unproven, &policy, Verify::Either).unwrap();
-    judge(&unproven, &policy, Verify::Static).unwrap();
+    judge(&unproven, &policy, &vinet_prover::library(), Verify::Either).unwrap();
+    judge(&unproven, &policy, &vinet_prover::library(), Verify::Static).unwrap();
 }
 
 #[test]

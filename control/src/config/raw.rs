@@ -85,6 +85,8 @@ struct RawLimits {
     checks_queued: Option<Spanned<usize>>,
     programs: Option<Spanned<usize>>,
     programs_per_owner: Option<Spanned<usize>>,
+    lemmas: Option<Spanned<usize>>,
+    lemmas_per_owner: Option<Spanned<usize>>,
 }
 
 #[derive(Deserialize)]
@@ -319,6 +321,13 @@ fn control(source: &Source<'_>, raw: RawControl, router: &Router, workers: &Work
             "[control.limits] programs_per_owner",
             1024,
             1..=vinet_session::limits::LIST_LEN_MAX,
+        )?,
+        lemmas: source.number(l.lemmas, "[control.limits] lemmas", 1024, 0..=65_536)?,
+        lemmas_per_owner: source.number(
+            l.lemmas_per_owner,
+            "[control.limits] lemmas_per_owner",
+            64,
+            0..=vinet_trusted::lemma::LEMMAS_MAX,
         )?,
     };
     if let Some(span) = half_open_span.filter(|_| limits.half_open > limits.sessions) {

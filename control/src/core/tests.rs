@@ -7,13 +7,15 @@ use std::path::PathBuf;
 
 use vinet_fastpath::port::memory::{MemoryConfig, MemoryHandle, MemoryPool, MemoryPort};
 use vinet_session::identity::{AuthorityKey, Subject, Validity, parse_principal};
-use vinet_session::message::{Class, Terms, Upload, Withdraw, fresh_nonce, lemma_root};
+use vinet_session::message::{Class, NewLemma, Terms, Upload, Withdraw, fresh_nonce};
 use vinet_trusted::check::check;
 use vinet_trusted::policy::{Policy, PrincipalKind};
 use vinet_trusted::program::Program;
+use vinet_trusted::proof::rule;
+use vinet_trusted::term::Op;
 
 use crate::admin::{self, Command};
-use crate::admission::tests::{firewall, policy, prefix};
+use crate::admission::tests::{firewall, policy, prefix, prove};
 use crate::daemon;
 use crate::server::tests::BlockingClient;
 
@@ -73,7 +75,7 @@ impl Testbed {
         let authority = key.authority();
         let subject = Subject::Router { name: "edge1".into(), addrs: Vec::new() };
         let identity = key.issue_identity(subject, Validity::starting(wall_s() - 10, 3600)).unwrap();
-        let policies = Policies::sign(vec![policy()], &identity);
+        let policies = Policies::sign(vec![policy()], vinet_prover::library().root(), &identity);
         let pool = MemoryPool::new(4096, 2048);
         let (edge, _far_edge) = MemoryPort::wire(&MemoryConfig::new("edge", 1), &MemoryConfig::new("far", 2), 1);
         let (uplink, _far_uplink) = MemoryPort::wire(&MemoryConfig::new("uplink", 3), &MemoryConfig::new("far", 4), 1);
@@ -123,14 +125,14 @@ impl Drop for Testbed {
 fn upload(client: &mut BlockingClient, user: &Identity, program: &Program, proven: bool) -> Upload {
     let reply = client.ask(&Request::GetPolicy { kind: PrincipalKind::EndUser }).unwrap();
     let Reply::Policy(signed) = reply else { panic!("{reply:?}") };
-    let policy: Arc<Policy> = Arc::new(signed.verify(client.router()).unwrap());
+    let policy: Arc<Policy> = Arc::new(signed.verify(client.router(), &vinet_prover::library().root()).unwrap());
     let principal = user.principal().unwrap();
-    let proof = vinet_prover::prove(program, &principal, &policy).unwrap();
-    let checked = check(&program.encode(), &proof, principal, &policy).unwrap();
+    let proof = prove(program, &principal).unwrap();
+    let checked = check(&program.encode(), &proof, principal, &policy, &vinet_prover::library()).unwrap();
     let terms = Terms {
         router: client.router().id(),
         policy_id: policy.id(),
-        lemma_root: lemma_root(),
+        lemma_root: vinet_prover::library().root(),
         program: program.encode(),
         proof: proven.then_some(proof),
         principal,
@@ -213,6 +215,61 @@ fn a_router_that_analyses_itself_needs_no_proof() {
     let program = firewall(&[prefix("192.0.2.66/32")], 60);
     let upload = upload(&mut client, &user, &program, false);
     assert!(matches!(client.ask(&Request::Upload(Box::new(upload))).unwrap(), Reply::Receipt(_)));
+}
+
+#[test]
+fn a_lemma_is_checked_once_and_uploads_may_name_its_root() {
+    let testbed = Testbed::start("proof");
+    let user = testbed.user("198.51.100.7");
+    let mut client = testbed.client(&user);
+    let number = vinet_prover::library().len();
+    // No symbols, no premises, and truth as the conclusion.
+    let lemma = vec![0, 0, Op::True as u8];
+    let wrong = NewLemma { lemma: lemma.clone(), proof: vec![rule::DONE] };
+    let right = NewLemma { lemma, proof: vec![rule::TRUTH, rule::DONE] };
+    let reply = client.ask(&Request::AddLemma(wrong.clone())).unwrap();
+    assert!(matches!(&reply, Reply::Rejected(why) if why.code() == "lemma-rejected"), "{reply:?}");
+    let reply = client.ask(&Request::AddLemma(right)).unwrap();
+    let Reply::Lemma(place) = reply else { panic!("{reply:?}") };
+    assert_eq!(place.index as usize, number);
+    // It is there already, so its proof is of no interest.
+    assert!(matches!(client.ask(&Request::AddLemma(wrong)).unwrap(), Reply::Lemma(again) if again == place));
+    assert_eq!(testbed.operator(Command::Sessions)["lemmas"], 1);
+
+    let program = firewall(&[prefix("192.0.2.66/32")], 60);
+    let reply = client.ask(&Request::GetPolicy { kind: PrincipalKind::EndUser }).unwrap();
+    let Reply::Policy(signed) = reply else { panic!("{reply:?}") };
+    let named = |client: &BlockingClient, user: &Identity, lemma_root| {
+        let terms = Terms {
+            router: client.router().id(),
+            policy_id: signed.verify(client.router(), &vinet_prover::library().root()).unwrap().id(),
+            lemma_root,
+            program: program.encode(),
+            proof: Some(Vec::new()),
+            principal: user.principal().unwrap(),
+            class: Class::of(&program),
+            complexity: 0,
+            cost: 0,
+            lifetime_s: program.lifetime_s(),
+            packet_rate: 1,
+            nonce: fresh_nonce().unwrap(),
+            expiry_s: wall_s() + 60,
+        };
+        Request::Upload(Box::new(Upload::sign(terms, user)))
+    };
+    // The empty proof is looked at where the root is one of the owner's, and only there.
+    let code = |reply: Reply| match reply {
+        Reply::Rejected(why) => why.code().to_owned(),
+        other => panic!("{other:?}"),
+    };
+    for root in [vinet_prover::library().root(), place.root] {
+        let request = named(&client, &user, root);
+        assert_eq!(code(client.ask(&request).unwrap()), "not-proven");
+    }
+    let stranger = testbed.user("198.51.100.8");
+    let mut other = testbed.client(&stranger);
+    let request = named(&other, &stranger, place.root);
+    assert_eq!(code(other.ask(&request).unwrap()), "stale-manifest");
 }
 
 #[test]

@@ -147,6 +147,7 @@ fn sessions(office: &Office, server: &Server, verify: &str) -> Value {
         "admission": office.admission.decisions(),
         "verify": verify,
         "checks_pending": office.judges.pending(),
+        "lemmas": office.admission.lemmas().kept(),
         "capacity": {
             "cycles_per_second": budget.cycles_per_second(),
             "cycles_per_second_max": budget.cycles_per_second_max(),

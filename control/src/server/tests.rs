@@ -127,6 +127,8 @@ fn limits() -> Limits {
         checks_queued: 16,
         programs: 16,
         programs_per_owner: 16,
+        lemmas: 16,
+        lemmas_per_owner: 16,
     }
 }
 

@@ -18,8 +18,9 @@ use vinet_fastpath::slow_path::SlowPath;
 use vinet_pktops::Executable;
 use vinet_trusted::addr::{Addr, Prefix, PrefixSet, Principal};
 use vinet_trusted::check::check;
-use vinet_trusted::policy::{Costs, Formula, Limits, OverBudget, Policy, PrincipalKind};
-use vinet_trusted::program::{AddrExpr, Cond, Field, Instr, Program};
+use vinet_trusted::packet::Test;
+use vinet_trusted::policy::{Costs, Limits, OverBudget, Policy, PrincipalKind};
+use vinet_trusted::program::{AddrExpr, Cond, Field, Instr, Program, Word};
 
 /// How long a test waits for something that should happen at once, on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -241,7 +242,7 @@ pub fn read_ip(frame: &[u8]) -> (Addr, Addr, u8) {
 
 /// A policy that lets owners drop and look into what is sent to them.
 pub fn policy(owner: &Principal) -> Arc<Policy> {
-    let owns = Formula::Owns(Field::Dst);
+    let owns = Test::Owns { field: Field::Dst };
     let costs = Costs {
         program: 10,
         select: 1,
@@ -249,10 +250,17 @@ pub fn policy(owner: &Principal) -> Arc<Policy> {
         partition: 1,
         foreach: 1,
         test: 1,
+        set: 1,
+        arithmetic: 1,
+        turn: 1,
         discard: 1,
         contains: 10,
         contains_per_64_bytes: 10,
         stream: 10,
+        content: 10,
+        content_per_64_bytes: 10,
+        generate: 10,
+        generate_per_64_bytes: 10,
     };
     let limits = Limits {
         program_bytes_max: 1 << 18,
@@ -261,6 +269,10 @@ pub fn policy(owner: &Principal) -> Arc<Policy> {
         complexity_max: 1 << 40,
         cost_max: 1 << 50,
         packet_bytes_max: 1500,
+        window_packets_max: 32,
+        window_us_max: 200,
+        generate_port: 7401,
+        generate_rate_max: 0,
         stream_flows_max: 256,
         stream_islands_max: 4,
         packet_rate_default: 1000,
@@ -273,6 +285,7 @@ pub fn policy(owner: &Principal) -> Arc<Policy> {
         discard: owns.clone(),
         group: owns.clone(),
         scan: owns,
+        generate: Test::False,
         costs,
         limits,
     })
@@ -281,22 +294,23 @@ pub fn policy(owner: &Principal) -> Arc<Policy> {
 /// Proves, checks and lowers a program as the router would.
 pub fn accept(program: &Program, owner: Principal) -> Arc<Executable> {
     let policy = policy(&owner);
-    let proof = vinet_prover::prove(program, &owner, &policy).expect("a lawful program");
-    let checked = check(&program.encode(), &proof, owner, &policy).expect("its proof holds");
+    let lemmas = vinet_prover::library();
+    let proof = vinet_prover::prove(program, &owner, &policy, &lemmas, &[]).expect("a lawful program");
+    let checked = check(&program.encode(), &proof, owner, &policy, &lemmas).expect("its proof holds");
     Arc::new(Executable::lower(Arc::new(checked)).expect("it can be lowered"))
 }
 
 fn to_owner(out: u8, arg: u8) -> Instr {
     let addrs = AddrExpr { this_ip: true, ..AddrExpr::default() };
-    Instr::Select { out, arg, field: Field::Dst, addrs }
+    Instr::Select { out, arg, test: Test::In { field: Field::Dst, addrs } }
 }
 
 /// The paper's firewall: what comes from `block` to the owner is dropped.
 pub fn firewall(owner: &str, block: &[Prefix]) -> Arc<Executable> {
     let addrs = AddrExpr { prefixes: PrefixSet::new(block.to_vec()), ..AddrExpr::default() };
-    let body =
-        vec![to_owner(1, 0), Instr::Select { out: 2, arg: 1, field: Field::Src, addrs }, Instr::Discard { arg: 2 }];
-    accept(&Program::new(60, vec![], body).expect("well-formed"), Principal::EndUser(addr(owner)))
+    let test = Test::In { field: Field::Src, addrs };
+    let body = vec![to_owner(1, 0), Instr::Select { out: 2, arg: 1, test }, Instr::Discard { arg: 2 }];
+    accept(&Program::new(60, 1, vec![], body).expect("well-formed"), Principal::EndUser(addr(owner)))
 }
 
 /// The paper's spam filter: what has the word in its content is dropped.
@@ -309,6 +323,7 @@ pub fn word_filter(owner: &str, word: &str) -> Arc<Executable> {
             otherwise: vec![],
         },
     ];
-    let program = Program::new(60, vec![word.as_bytes().to_vec()], body).expect("well-formed");
+    let program =
+        Program::new(60, 1, vec![Word { fold: false, bytes: word.as_bytes().to_vec() }], body).expect("well-formed");
     accept(&program, Principal::EndUser(addr(owner)))
 }

@@ -3,7 +3,7 @@ use crate::samples::{Random, addr, seed};
 use std::collections::BTreeMap;
 use vinet_trusted::cost::state_bytes;
 use vinet_trusted::policy::{Limits, OverBudget};
-use vinet_trusted::program::{Cond, Instr, Program};
+use vinet_trusted::program::{Instr, Program, Word};
 
 /// Streams for some words, and one flow to send on.
 struct Bench {
@@ -14,12 +14,18 @@ struct Bench {
 
 impl Bench {
     fn new(words: &[&[u8]], flows_max: usize, islands_max: usize) -> Bench {
-        let words = Words::new(&words.iter().map(|w| w.to_vec()).collect::<Vec<_>>());
+        let words: Vec<Word> = words.iter().map(|w| Word { fold: false, bytes: w.to_vec() }).collect();
+        let words = Words::new(&words, WordMask::MAX);
         let wanted = words.all();
-        Bench { streams: Streams::new(flows_max, islands_max, words.longest()), words, wanted }
+        // Half of the words are counted, which changes nothing about whether they are there.
+        let streams = Streams::new(flows_max, islands_max, words.longest(), wanted & 0x5555);
+        Bench { streams, words, wanted }
+    }
+    fn key(port: u16) -> FlowKey {
+        FlowKey::new(addr("192.0.2.1"), addr("10.0.0.5"), port, 25)
     }
     fn send(&mut self, port: u16, seq: u32, tcp_flags: u8, payload: &[u8]) -> WordMask {
-        let key = FlowKey::new(addr("192.0.2.1"), addr("10.0.0.5"), port, 25);
+        let key = Bench::key(port);
         let segment = Tcp { src_port: port, dst_port: 25, seq, flags: tcp_flags, payload: 0..payload.len() };
         self.streams.observe(&self.words, self.wanted, key, &segment, payload)
     }
@@ -74,6 +80,9 @@ fn streams_are_a_map_from_numbers_to_first_bytes() {
                 let expected = map.keys().any(|&i| (i..).zip(word.iter()).all(|(i, b)| map.get(&i) == Some(b)));
                 assert_eq!(found >> k & 1 != 0, expected, "seed {seed}, round {round}, packet {packet}, word {k}");
             }
+            let starts = map.keys().filter(|&&i| (i..).zip(word.iter()).all(|(i, b)| map.get(&i) == Some(b)));
+            let counted = usize::from(bench.streams.count(Bench::key(7), 0));
+            assert_eq!(counted, starts.count(), "seed {seed}, round {round}, packet {packet}");
         }
         assert_eq!(bench.streams.counters().islands_evicted, 0);
     }
@@ -134,6 +143,28 @@ fn the_island_that_grew_the_longest_ago_makes_room() {
 }
 
 #[test]
+fn counts_are_of_one_flow_go_with_it_and_saturate() {
+    let mut bench = Bench::new(&[b"a"], 8, 2);
+    bench.send(1, 0, 0, b"aa.a");
+    bench.send(2, 0, 0, b"a");
+    assert_eq!([1, 2, 3].map(|port| bench.streams.count(Bench::key(port), 0)), [3, 1, 0]);
+    for turn in 0..70 {
+        bench.send(1, 4 + turn * 1000, 0, &[b'a'; 1000]);
+    }
+    assert_eq!(bench.streams.count(Bench::key(1), 0), u16::MAX);
+    for port in 3..=10 {
+        bench.send(port, 0, 0, b"aa");
+    }
+    let counts: Vec<u16> = (1..=10).map(|port| bench.streams.count(Bench::key(port), 0)).collect();
+    assert_eq!(
+        counts,
+        [0, 0, 2, 2, 2, 2, 2, 2, 2, 2],
+        "those that made room are forgotten, and nobody has their counts"
+    );
+    assert_eq!(bench.streams.count(Bench::key(3), 1), 0, "a word that is not counted");
+}
+
+#[test]
 fn the_quietest_flow_makes_room_and_is_forgotten() {
     // One set of eight ways.
     let mut bench = Bench::new(&[b"needle"], 8, 2);
@@ -184,13 +215,12 @@ fn memory_is_within_what_the_checker_names() {
     for flows in [0, 1, 7, 8, 9, 1000, 4096] {
         for islands in [1u8, 4, 64] {
             for len in [1, 2, 9, 64] {
-                let word = vec![b'w'; len];
-                let body = vec![Instr::If {
-                    cond: Cond::Contains { arg: 0, word: 0 },
-                    then: vec![Instr::Discard { arg: 0 }],
-                    otherwise: vec![],
-                }];
-                let program = Program::new(1, vec![word], body).unwrap();
+                let word = |i: u8| Word { fold: false, bytes: vec![i; len] };
+                // Few words or many, all of them counted.
+                let word_count = if len == 9 { 64 } else { 1 };
+                let count = |word| Instr::Count { out: 1, arg: 0, word };
+                let body = (0..word_count).map(count).collect();
+                let program = Program::new(1, 1, (0..word_count).map(word).collect(), body).unwrap();
                 let limits = Limits {
                     program_bytes_max: 0,
                     proof_bytes_max: 0,
@@ -198,14 +228,19 @@ fn memory_is_within_what_the_checker_names() {
                     complexity_max: 0,
                     cost_max: 0,
                     packet_bytes_max: 0,
+                    window_packets_max: 1,
+                    window_us_max: 0,
+                    generate_port: 0,
+                    generate_rate_max: 0,
                     stream_flows_max: flows,
                     stream_islands_max: islands,
                     packet_rate_default: 0,
                     packet_rate_max: 0,
                     over_budget: OverBudget::Drop,
                 };
-                let held = Streams::new(flows as usize, usize::from(islands), len).memory_bytes();
-                let named = state_bytes(&program, &limits).unwrap();
+                let counted = WordMask::MAX >> (64 - word_count);
+                let held = Streams::new(flows as usize, usize::from(islands), len, counted).memory_bytes();
+                let named = state_bytes(&program, 1, &limits).unwrap();
                 assert!(held <= named, "{flows} flows, {islands} islands, {len} bytes: {held} above {named}");
             }
         }

@@ -6,7 +6,7 @@ use crate::digest::Domain;
 use crate::error::Step as HandshakeStep;
 use crate::handshake::{Credentials, NOISE, PROLOGUE, binding};
 use crate::identity::{AuthorityKey, CertificateFault, Subject, Validity, parse_principal};
-use crate::message::{Terms, Upload, lemma_root};
+use crate::message::{Terms, Upload};
 use crate::signed::Class;
 use crate::testing::{NOW_S, Random, Testbed, at_ms, router_named, seed};
 
@@ -70,7 +70,7 @@ fn large_upload(testbed: &Testbed) -> Request {
     let terms = Terms {
         router: testbed.router.public(),
         policy_id: [1; 32],
-        lemma_root: lemma_root(),
+        lemma_root: crate::testing::LEMMA_ROOT,
         program: vec![2; 200_000],
         proof: Some(vec![3; 400_000]),
         principal: testbed.owner.principal().unwrap(),
