@@ -1,7 +1,7 @@
 #!/usr/bin/env bash
 # Makes a Debian 12 machine ready for this project. It may be run any number of times: what is there is left alone.
 #   scripts/setup.sh build   what compiling needs
-#   scripts/setup.sh run     that, and what the tests and the demo run: namespaces, traffic programs, hugepages
+#   scripts/setup.sh run     that, and what the tests and the demo run: namespaces, traffic programs, a solver, hugepages
 #   scripts/setup.sh bench   that, and the peers that vinet-perf measures itself against
 # It installs Debian packages, reserves hugepages where there is memory for them, and fetches the locked crates. Nothing else changes.
 set -euo pipefail
@@ -15,7 +15,7 @@ case $level in build | run | bench) ;; *) stop "unknown level '$level'" "expecte
 packages=(gcc make libc6-dev pkgconf libdpdk-dev libclang-dev)
 # unshare, nsenter and setpriv come with util-linux, which every Debian has.
 [ "$level" = build ] ||
-  packages+=(iproute2 iputils-ping iputils-tracepath traceroute curl iperf3 tcpdump ethtool procps busybox)
+  packages+=(iproute2 iputils-ping iputils-tracepath traceroute curl iperf3 tcpdump ethtool procps busybox z3)
 [ "$level" != bench ] || packages+=(dpdk-dev dpdk-doc libsystemd-dev)
 
 hugepages_wanted=256     # of 2 MiB; half a GiB is plenty for every packet pool that the tests and the demo make

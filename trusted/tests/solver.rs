@@ -217,7 +217,9 @@ fn follows(t: &Terms, premises: &[Id], conclusion: Id) -> Option<bool> {
 fn is_installed() -> bool {
     let found = Command::new("z3").arg("-version").output().is_ok();
     if !found {
-        println!("skipped: z3 is not installed");
+        // Past the capturing of what tests print: a skipped test has to be seen.
+        let _ =
+            writeln!(std::io::stderr(), "skipped: obligations and lemmas are not held against z3: it is not installed");
     }
     found
 }
