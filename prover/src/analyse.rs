@@ -15,6 +15,7 @@ mod spans;
 mod state;
 
 use guide::{Maker, Stop};
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
@@ -29,6 +30,8 @@ use vinet_trusted::walk::{self, Duty, WalkFault};
 
 /// How often the analysis starts anew with less said of loops.
 const ATTEMPTS_MAX: usize = 32;
+/// The most steps of all proofs of one analysis together: a router analyses what strangers send.
+const STEPS_ALL_MAX: u32 = 200_000;
 
 /// What the analysis would need, or what is wrong.
 #[derive(Clone, PartialEq, Eq, Debug)]
@@ -142,9 +145,10 @@ pub fn analyse(
     let unset = |(instr, name): (Option<usize>, Unset)| about_all(instr, Lacking::Unset(name));
     let flow = flow::analyse(program, owner, policy).map_err(unset)?;
     let mut dropped = BTreeSet::new();
+    let left = Cell::new(STEPS_ALL_MAX);
     for _ in 0..ATTEMPTS_MAX {
         let mut kernel = Kernel::new(Terms::new(usize::MAX), lemmas);
-        let mut maker = Maker::new(policy, &flow, &dropped);
+        let mut maker = Maker::new(policy, &flow, &dropped, &left);
         let fault = match walk::walk(program, owner, policy, &mut kernel, &mut maker) {
             Ok(_) => {
                 let proof = maker.out.finish();

@@ -11,6 +11,7 @@ mod integer;
 mod member;
 
 use super::proof::{Proof, Shown, Step};
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::rc::Rc;
 use vinet_trusted::proof::rule;
@@ -34,9 +35,12 @@ pub(super) struct Citable {
 pub(super) struct Builder<'b> {
     t: &'b mut Terms,
     citable: &'b dyn Fn(Id) -> Vec<Citable>,
+    left: &'b Cell<u32>,
     labels: u32,
     cases: u32,
     steps: u32,
+    /// How many it may take for one goal.
+    steps_max: u32,
     /// How many packets the proof has to pick first.
     pub(super) picked: usize,
     constants: usize,
@@ -73,15 +77,16 @@ fn shown(says: Id, step: Step) -> Proof {
 }
 
 impl<'b> Builder<'b> {
-    /// `citable` tells what can be cited about a set.
-    pub(super) fn new(t: &'b mut Terms, citable: &'b dyn Fn(Id) -> Vec<Citable>) -> Self {
+    /// `citable` tells what can be cited about a set; `left` is how many steps the whole analysis may take yet.
+    pub(super) fn new(t: &'b mut Terms, citable: &'b dyn Fn(Id) -> Vec<Citable>, left: &'b Cell<u32>) -> Self {
         let constants = t.constants.len();
-        Builder { t, citable, labels: 0, cases: 0, steps: 0, picked: 0, constants }
+        Builder { t, citable, left, labels: 0, cases: 0, steps: 0, steps_max: 0, picked: 0, constants }
     }
 
     /// A proof of `goal`, for a packet of which `member` is given, where `path` is known.
     pub(super) fn prove(&mut self, member: Option<Id>, path: &[Id], goal: Id) -> Option<Proof> {
         self.picked = 0;
+        (self.cases, self.steps, self.steps_max) = (0, 0, self.left.get().min(STEPS_MAX));
         let mut scope = Scope::default();
         if let Some(member) = member {
             self.learn(&mut scope, shown(member, Step::Given(0)));
@@ -92,6 +97,7 @@ impl<'b> Builder<'b> {
         let proof = self.each(&scope, goal);
         // The numbers of constants are the checker's, not the attempt's.
         self.t.constants.truncate(self.constants);
+        self.left.set(self.left.get().saturating_sub(self.steps));
         proof
     }
 
@@ -106,11 +112,7 @@ impl<'b> Builder<'b> {
         }
         parts.push(rest);
         parts.reverse();
-        let mut one = |part| {
-            (self.cases, self.steps) = (0, 0);
-            self.prove(None, path, part).is_some()
-        };
-        parts.into_iter().map(&mut one).collect()
+        parts.into_iter().map(|part| self.prove(None, path, part).is_some()).collect()
     }
 
     // ---- Steps ----

@@ -8,6 +8,7 @@ use super::spans::Spans;
 use super::state::{self, Int, Packets, State, Sum, Value};
 use super::{AnalysisFailed, Lacking};
 use crate::write;
+use std::cell::Cell;
 use std::collections::{BTreeSet, HashMap};
 use vinet_trusted::addr::AddrExpr;
 use vinet_trusted::check::note;
@@ -42,6 +43,8 @@ pub(super) struct Maker<'a> {
     policy: &'a Policy,
     flow: &'a Flow<'a>,
     dropped: &'a BTreeSet<Part>,
+    /// How many steps the whole analysis may take yet.
+    left: &'a Cell<u32>,
     pub(super) out: Writer,
     /// By the set that they are about.
     done: HashMap<Id, Vec<Done>>,
@@ -53,12 +56,18 @@ pub(super) struct Maker<'a> {
 }
 
 impl<'a> Maker<'a> {
-    pub(super) fn new(policy: &'a Policy, flow: &'a Flow<'a>, dropped: &'a BTreeSet<Part>) -> Self {
+    pub(super) fn new(
+        policy: &'a Policy,
+        flow: &'a Flow<'a>,
+        dropped: &'a BTreeSet<Part>,
+        left: &'a Cell<u32>,
+    ) -> Self {
         let count = flow.graph.instrs.len();
         Maker {
             policy,
             flow,
             dropped,
+            left,
             out: Writer::new(),
             done: HashMap::new(),
             shown: 0,
@@ -99,7 +108,7 @@ impl<'a> Maker<'a> {
         given.extend(path.iter().copied().map(Some));
         // What was shown where something else was known cannot be cited; where that was misjudged, nothing is.
         for citable in [&citable as &dyn Fn(Id) -> Vec<Citable>, &nothing] {
-            let mut builder = Builder::new(&mut kernel.terms, citable);
+            let mut builder = Builder::new(&mut kernel.terms, citable, self.left);
             let Some(found) = builder.prove(obligation.member, &path, obligation.goal) else { continue };
             let picked = builder.picked;
             let mut w = Writer::new();
@@ -390,7 +399,7 @@ impl Guide for Maker<'_> {
             let last = if fails { kernel.terms.node(Op::Not, cond, 0).ok()? } else { cond };
             let goal = kernel.terms.node(Op::False, 0, 0).ok()?;
             let path: Vec<Id> = path.iter().copied().chain([last]).collect();
-            let mut builder = Builder::new(&mut kernel.terms, &nothing);
+            let mut builder = Builder::new(&mut kernel.terms, &nothing, self.left);
             builder.prove(None, &path, goal).map(|_| ())
         };
         let said = if dead[0] && never(false).is_some() {
@@ -451,7 +460,7 @@ impl Guide for Maker<'_> {
             if matches!(duty, Duty::InvariantHolds | Duty::InvariantKept) {
                 let said = self.said[instr].clone();
                 let path: Vec<Id> = kernel.path().collect();
-                let mut builder = Builder::new(&mut kernel.terms, &nothing);
+                let mut builder = Builder::new(&mut kernel.terms, &nothing, self.left);
                 let provable = builder.provable(&path, goal, said.len());
                 let lost = said.iter().zip(provable).filter(|(_, provable)| !provable).map(|(i, _)| (instr, *i));
                 let lost: Vec<Part> = lost.collect();

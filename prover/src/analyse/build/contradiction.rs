@@ -1,6 +1,6 @@
 //! Contradictions in what is known: a fact against its denial, against a set apart from its own, or against integers.
 
-use super::{ALIAS_DEPTH, Builder, STEPS_MAX, Scope, shown};
+use super::{ALIAS_DEPTH, Builder, Scope, shown};
 use crate::analyse::proof::{Proof, Step};
 use std::rc::Rc;
 use vinet_trusted::proof::rule;
@@ -18,7 +18,7 @@ impl Builder<'_> {
     /// A contradiction between one fact and the others.
     pub(super) fn clash(&mut self, scope: &Scope, fact: &Proof) -> Option<Proof> {
         self.steps += 1;
-        if self.steps > STEPS_MAX {
+        if self.steps > self.steps_max {
             return None;
         }
         let Node { op, args: [a, b, ..] } = self.t.get(fact.says);
@@ -110,7 +110,7 @@ impl Builder<'_> {
             // Only towards what the program fixed first, so that no chain is followed for ever.
             let is_fixed = self.t.get(other).op == Op::Addr
                 || scope.facts.iter().any(|f| self.parts(f.says, Op::In).is_some_and(|[t, _]| t == other));
-            if !is_fixed || self.steps > STEPS_MAX {
+            if !is_fixed || self.steps > self.steps_max {
                 continue;
             }
             let Some(moved) = self.congruent(same, Rc::clone(fact)) else { continue };

@@ -3,7 +3,7 @@
 //! [`Builder::solve`] takes turns: it looks for the goal, unfolds one set of packets, looks for a contradiction, settles
 //! what is no case any more, and only then distinguishes two cases.
 
-use super::{ALIAS_DEPTH, Builder, CASES_MAX, STEPS_MAX, Scope, shown};
+use super::{ALIAS_DEPTH, Builder, CASES_MAX, Scope, shown};
 use crate::analyse::proof::{Proof, Step};
 use std::rc::Rc;
 use vinet_trusted::proof::rule;
@@ -53,7 +53,7 @@ impl Builder<'_> {
     pub(super) fn solve(&mut self, mut scope: Scope, goal: Id) -> Option<Proof> {
         loop {
             self.steps += 1;
-            if self.steps > STEPS_MAX {
+            if self.steps > self.steps_max {
                 return None;
             }
             if let Some(proof) = self.direct(&scope, goal) {

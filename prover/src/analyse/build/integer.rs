@@ -3,7 +3,7 @@
 //! A bound is derived one term at a time, from inequalities in which the term stands once; so it is found fast, and not
 //! every bound is found.
 
-use super::{Builder, STEPS_MAX, Scope, shown};
+use super::{Builder, Scope, shown};
 use crate::analyse::proof::{Proof, Step};
 use std::collections::BTreeMap;
 use std::rc::Rc;
@@ -78,7 +78,7 @@ impl Builder<'_> {
     /// The least or greatest value of a term, and what shows it.
     fn bound(&mut self, scope: &Scope, term: Id, high: bool, depth: u32, without: &mut Vec<Id>) -> Option<(i128, Sum)> {
         self.steps += 1;
-        if depth == 0 || self.steps > STEPS_MAX {
+        if depth == 0 || self.steps > self.steps_max {
             return None;
         }
         let mut best: Option<(i128, Sum)> = None;

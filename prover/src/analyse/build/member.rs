@@ -1,7 +1,7 @@
 //! Addresses and header numbers in sets: by wider sets, along equations, by offsets, and by what the packets of a group
 //! have in common.
 
-use super::{Builder, STEPS_MAX, Scope, shown};
+use super::{Builder, Scope, shown};
 use crate::analyse::proof::{Proof, Step};
 use std::rc::Rc;
 use vinet_trusted::addr::{Addr, PrefixSet};
@@ -39,7 +39,7 @@ impl Builder<'_> {
             return Some(proof);
         }
         self.steps += 1;
-        if depth == 0 || self.steps > STEPS_MAX {
+        if depth == 0 || self.steps > self.steps_max {
             return None;
         }
         let Node { op, args: [a, b, ..] } = self.t.get(term);
