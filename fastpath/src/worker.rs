@@ -17,29 +17,30 @@
 //! its checksum 4 ns; the route 2 ns; the link header, hop and queue 3 ns; the programs' front 2 ns where programs
 //! are installed and none wants the packet. `l3fwd` takes 4.8 ns beyond the driver for what it does of this.
 
-use std::ops::ControlFlow;
+mod kernel;
+mod programs;
+mod rarely;
+
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use vinet_pktops::parse::{self, Family, Headers};
-use vinet_trusted::addr::Addr;
+use vinet_pktops::parse::{Family, Headers};
 
 use crate::clock::Clock;
 use crate::counters::{CounterBoard, Tally};
 use crate::drop_reason::DropReason;
 use crate::fib::{Fib, FibRoot, Hop, Neighbour};
-use crate::flow_table::{FlowTable, Found, Meter, Outcome, TableScratch};
-use crate::fragment::{self, FragmentScratch, NotCut};
-use crate::hold::{HoldFull, HoldQueue, ResolveSender};
-use crate::icmp::{self, Problem};
+use crate::flow_table::{FlowTable, Found, Meter, TableScratch};
+use crate::fragment::FragmentScratch;
+use crate::hold::{HoldQueue, ResolveSender};
 use crate::judge::{Lane, Way};
 use crate::link::{self, Face};
 use crate::port::{BURST_LEN_MAX, Burst, PacketBuf, PacketPool, RxQueue, TxQueue};
 use crate::publication::Reader;
 use crate::queue::OutputQueue;
 use crate::settings::{Idle, Settings};
-use crate::slow_path::{SlowPathEnd, SlowPathError};
+use crate::slow_path::SlowPathEnd;
 
 /// Empty turns after which a worker that backs off sleeps.
 const EMPTY_TURNS_MAX: u32 = 200;
@@ -51,8 +52,6 @@ const SLEEP_MAX: Duration = Duration::from_micros(200);
 const SHOW_TURNS: u64 = 1024;
 /// Questions a second about next hops that are known not to answer; the kernel asks each at most once a second.
 const FAILED_ASKS_PPS: u32 = 200;
-/// Frames of the kernel taken in one turn.
-const FROM_TAP_MAX: usize = 32;
 
 /// What a worker is made of. [`Worker::run`] polls until it is told to stop.
 pub(crate) struct Worker<R, T: TxQueue, P> {
@@ -346,50 +345,6 @@ where
         self.forward(packet, lane, context);
     }
 
-    /// Runs a packet's programs, in order; tells why it is dropped, if it is.
-    fn run_programs(
-        &mut self,
-        frame: &[u8],
-        pair: (Addr, Addr),
-        found: &Found<'_>,
-        context: &Context<'_>,
-    ) -> Option<DropReason> {
-        let Context { reader, table, now_ns, .. } = *context;
-        let counters = table.counters();
-        if let Some(program) = found.discard {
-            counters.seen(reader, program, frame.len());
-            counters.discarded(reader, program, frame.len());
-            return Some(DropReason::Program);
-        }
-        // It was read before, so this is no surprise.
-        let headers = parse::headers(frame).ok()?;
-        let mut reason = None;
-        table.each_run(reader, pair, found, |program| {
-            let outcome = program.run(reader, frame, &headers, now_ns);
-            match outcome {
-                Outcome::Forward | Outcome::Discard => counters.seen(reader, program.slot(), frame.len()),
-                Outcome::OverBudgetForward | Outcome::OverBudgetDrop => counters.over_budget(reader, program.slot()),
-            }
-            match outcome {
-                Outcome::Forward => ControlFlow::Continue(()),
-                Outcome::OverBudgetForward => {
-                    self.tally.totals.over_budget_forwarded += 1;
-                    ControlFlow::Continue(())
-                }
-                Outcome::Discard => {
-                    counters.discarded(reader, program.slot(), frame.len());
-                    reason = Some(DropReason::Program);
-                    ControlFlow::Break(())
-                }
-                Outcome::OverBudgetDrop => {
-                    reason = Some(DropReason::OverBudget);
-                    ControlFlow::Break(())
-                }
-            }
-        });
-        reason
-    }
-
     /// Sends a packet on by its route, or holds it, or tells its sender why not.
     #[inline]
     fn forward(&mut self, mut packet: T::Buf, lane: &Lane, context: &Context<'_>) {
@@ -403,35 +358,6 @@ where
         } else {
             self.forward_rarely(packet, lane, context);
         }
-    }
-
-    /// The ways of a packet that does not just leave.
-    #[cold]
-    fn forward_rarely(&mut self, mut packet: T::Buf, lane: &Lane, context: &Context<'_>) {
-        let &Context { fib, input, now_ns, .. } = context;
-        let Ok(headers) = parse::headers(packet.bytes()) else {
-            return self.drop(packet, DropReason::EthernetTruncated);
-        };
-        let refuse = |exit: &mut Self, packet, problem, reason| {
-            exit.complain(packet, &headers, input, problem, reason, fib, now_ns);
-        };
-        if headers.ttl <= 1 {
-            return refuse(self, packet, Problem::TtlExpired, DropReason::TtlExpired);
-        }
-        let next = match lane.hop {
-            Hop::OnLink { port } => (port, headers.dst),
-            Hop::Gateway { port, gateway } => match fib.gateway(gateway) {
-                Some(gateway) => (port, gateway),
-                None => return self.drop(packet, DropReason::NoRoute),
-            },
-            Hop::NoRoute => return refuse(self, packet, Problem::NoRoute, DropReason::NoRoute),
-            Hop::Unreachable => return refuse(self, packet, Problem::HostUnreachable, DropReason::Unreachable),
-            Hop::Prohibit => return refuse(self, packet, Problem::Prohibited, DropReason::Prohibited),
-            // Local packets went to the kernel, and those whose station is known went on.
-            Hop::Blackhole | Hop::Local | Hop::Forward { .. } => return self.drop(packet, DropReason::Blackhole),
-        };
-        link::count_hop(packet.bytes_mut(), usize::from(lane.l3_offset), headers.family());
-        self.hold(packet, &headers, Some(input), next, fib, now_ns);
     }
 
     /// Sends a packet, its hop counted, to a station on a port: cut to fragments where it must and may be. Inlined by
@@ -452,52 +378,6 @@ where
         }
         link::cut_padding(&mut packet, ip.end());
         if face.write_header(&mut packet, usize::from(ip.l3_offset), mac, ip.family) {
-            self.send(packet, port);
-        } else {
-            self.drop(packet, DropReason::NoHeadroom);
-        }
-    }
-
-    /// Cuts a packet that is larger than the next link's MTU, or tells its sender (RFC 1191, RFC 8201).
-    #[cold]
-    fn emit_too_big(
-        &mut self,
-        mut packet: T::Buf,
-        input: Option<u16>,
-        (port, mac): (u16, [u8; 6]),
-        fib: &Fib,
-        now_ns: u64,
-    ) {
-        let Ok(headers) = &parse::headers(packet.bytes()) else {
-            return self.drop(packet, DropReason::EthernetTruncated);
-        };
-        let mtu = self.faces[usize::from(port)].mtu;
-        let cut = if headers.dont_fragment {
-            Err(NotCut::TooMany)
-        } else {
-            fragment::cut(&mut packet, headers, mtu, &mut self.pool, &mut self.cutter, &mut self.fragments)
-        };
-        match cut {
-            Ok(()) => {}
-            Err(NotCut::NoBuffer) => return self.drop(packet, DropReason::FragmentNoBuffer),
-            Err(NotCut::TooMany) => {
-                let problem = Problem::TooBig { mtu };
-                return match input {
-                    Some(input) => self.complain(packet, headers, input, problem, DropReason::TooBig, fib, now_ns),
-                    None => self.drop(packet, DropReason::TooBig),
-                };
-            }
-        }
-        self.tally.totals.expanded += self.fragments.len() as u64;
-        let l3_offset = usize::from(headers.l3_offset);
-        self.emit_fragment(packet, l3_offset, headers, (port, mac));
-        while let Some(fragment) = self.fragments.pop_front() {
-            self.emit_fragment(fragment, parse::ETHERNET_LEN, headers, (port, mac));
-        }
-    }
-
-    fn emit_fragment(&mut self, mut packet: T::Buf, l3_offset: usize, headers: &Headers, (port, mac): (u16, [u8; 6])) {
-        if self.faces[usize::from(port)].write_header(&mut packet, l3_offset, mac, headers.family()) {
             self.send(packet, port);
         } else {
             self.drop(packet, DropReason::NoHeadroom);
@@ -534,135 +414,6 @@ where
             }
         }
         is_empty
-    }
-
-    /// Holds a packet, its hop counted, until the address of its next hop is known. One that is known not to answer is
-    /// asked for again, but nothing waits for it.
-    #[cold]
-    fn hold(
-        &mut self,
-        packet: T::Buf,
-        headers: &Headers,
-        input: Option<u16>,
-        hop: (u16, Addr),
-        fib: &Fib,
-        now_ns: u64,
-    ) {
-        if fib.neighbour(hop.0, hop.1) == Some(Neighbour::Failed) {
-            if self.failed_asks.admits(now_ns) && !self.resolve.ask(hop.0, hop.1) {
-                self.tally.totals.resolve_lost += 1;
-            }
-            // About our own ICMP nobody is told, so this ends here.
-            return self.end_unresolved(packet, headers, input, fib, now_ns);
-        }
-        match self.hold.push(packet, *headers, input, hop, now_ns) {
-            Ok(is_first) => {
-                if is_first && !self.resolve.ask(hop.0, hop.1) {
-                    self.tally.totals.resolve_lost += 1;
-                }
-            }
-            Err(HoldFull { packet }) => self.drop(packet, DropReason::HoldFull),
-        }
-    }
-
-    /// Ends a packet whose next hop did not answer.
-    #[cold]
-    fn end_unresolved(&mut self, packet: T::Buf, headers: &Headers, input: Option<u16>, fib: &Fib, now_ns: u64) {
-        let reason = DropReason::NeighbourUnresolved;
-        match input {
-            Some(input) => self.complain(packet, headers, input, Problem::HostUnreachable, reason, fib, now_ns),
-            None => self.drop(packet, reason),
-        }
-    }
-
-    /// Drops a packet and tells its sender why, in the same buffer, if it may be told, can be reached, and the rate
-    /// allows.
-    #[cold]
-    #[allow(clippy::too_many_arguments, reason = "all of it is the circumstances of one drop")]
-    fn complain(
-        &mut self,
-        mut packet: T::Buf,
-        headers: &Headers,
-        input: u16,
-        problem: Problem,
-        reason: DropReason,
-        fib: &Fib,
-        now_ns: u64,
-    ) {
-        if !icmp::may_answer(packet.bytes(), headers) {
-            return self.drop(packet, reason);
-        }
-        let sources = fib.sources(input);
-        let source = match headers.src {
-            Addr::V4(_) => sources.v4.map(Addr::V4),
-            Addr::V6(_) => sources.v6.map(Addr::V6),
-        };
-        let hop = match fib.look_up(headers.src) {
-            Hop::Forward { port, mac } => Ok((port, mac)),
-            Hop::OnLink { port } => Err(Some((port, headers.src))),
-            Hop::Gateway { port, gateway } => Err(fib.gateway(gateway).map(|gateway| (port, gateway))),
-            _ => Err(None),
-        };
-        let (Some(source), Ok(_) | Err(Some(_))) = (source, hop) else {
-            self.tally.totals.icmp_unsendable += 1;
-            return self.drop(packet, reason);
-        };
-        if !self.icmp.admits(now_ns) {
-            self.tally.totals.icmp_rate_limited += 1;
-            return self.drop(packet, reason);
-        }
-        let Some(error) = icmp::write_error(&mut packet, headers, problem, source) else {
-            self.tally.totals.icmp_unsendable += 1;
-            return self.drop(packet, reason);
-        };
-        // The packet ends here by name, and its buffer goes on as one of our own.
-        self.tally.drop_packet(reason);
-        self.tally.totals.own_icmp += 1;
-        match hop {
-            Ok(station) => self.emit(packet, IpPlace::of(&error), None, station, fib, now_ns),
-            Err(Some(hop)) => self.hold(packet, &error, None, hop, fib, now_ns),
-            Err(None) => self.drop(packet, DropReason::NoRoute),
-        }
-    }
-
-    /// Gives a packet to the kernel, through the twin of the port it came by.
-    fn give_to_kernel(&mut self, packet: T::Buf, l3_offset: u16, port: u16) {
-        match self.slow_path.to_tap(port, link::untagged(packet.bytes(), usize::from(l3_offset))) {
-            Ok(()) => {
-                self.tally.totals.to_tap += 1;
-                self.discard_buffer(packet);
-            }
-            Err(SlowPathError::FrameTooLong { .. }) => self.drop(packet, DropReason::SlowPathTooLong),
-            Err(SlowPathError::RingFull | SlowPathError::UnknownPort { .. }) => {
-                self.drop(packet, DropReason::SlowPathFull);
-            }
-        }
-    }
-
-    /// Sends what the kernel wants sent; tells whether there was any.
-    fn take_from_kernel(&mut self) -> bool {
-        if !self.slow_path.is_waiting() {
-            return false;
-        }
-        for _ in 0..FROM_TAP_MAX {
-            let pool = &mut self.pool;
-            let taken = self.slow_path.from_tap(|frame| (frame.port(), pool.allocate(frame.bytes())));
-            let Some((port, packet)) = taken else { break };
-            self.tally.totals.from_tap += 1;
-            let Some(mut packet) = packet else {
-                self.tally.drop_packet(DropReason::FromTapNoBuffer);
-                continue;
-            };
-            if packet.bytes().len() < parse::ETHERNET_LEN {
-                self.drop(packet, DropReason::EthernetTruncated);
-            } else if self.faces[usize::from(port)].add_tags(&mut packet) {
-                self.send(packet, port);
-            } else {
-                self.drop(packet, DropReason::NoHeadroom);
-            }
-        }
-        self.free_dropped();
-        true
     }
 
     /// Ends a packet, by name.
