@@ -78,6 +78,48 @@ pub enum Hop {
     Prohibit,
 }
 
+/// A [`Hop::Forward`] in one word, which is all that most packets need of their route.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Station(u64);
+
+impl Station {
+    /// The answer of every other hop.
+    pub const NONE: Station = Station(u64::MAX);
+
+    /// The station `mac` on `port`.
+    #[must_use]
+    pub fn new(port: u16, mac: [u8; 6]) -> Station {
+        let [a, b, c, d, e, f] = mac;
+        let [g, h] = port.to_le_bytes();
+        Station(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
+    }
+    /// Its port; of [`Station::NONE`] one that no router has.
+    #[inline]
+    #[must_use]
+    pub fn port(self) -> u16 {
+        (self.0 >> 48) as u16
+    }
+    /// Its Ethernet address.
+    #[inline]
+    #[must_use]
+    pub fn mac(self) -> [u8; 6] {
+        let [a, b, c, d, e, f, ..] = self.0.to_le_bytes();
+        [a, b, c, d, e, f]
+    }
+    /// Its Ethernet address as the low 48 bits of the little-endian word that a frame begins with.
+    #[inline]
+    #[must_use]
+    pub fn mac_word(self) -> u64 {
+        self.0 & ((1 << 48) - 1)
+    }
+    fn of(hop: Hop) -> Station {
+        match hop {
+            Hop::Forward { port, mac } => Station::new(port, mac),
+            _ => Station::NONE,
+        }
+    }
+}
+
 /// What is known of a next hop's Ethernet address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Neighbour {
@@ -104,6 +146,8 @@ pub struct Fib {
     v4: v4::Trie,
     v6: v6::Trie,
     hops: Vec<Hop>,
+    /// One for each hop.
+    stations: Vec<Station>,
     gateways: Vec<Addr>,
     neighbours: HashMap<(u16, Addr), Neighbour>,
     sources: HashMap<u16, Sources>,
@@ -119,6 +163,7 @@ impl Fib {
             v4: v4::Trie::new(),
             v6: v6::Trie::build(Vec::new()),
             hops: vec![Hop::NoRoute],
+            stations: vec![Station::NONE],
             gateways: Vec::new(),
             neighbours: HashMap::new(),
             sources: HashMap::new(),
@@ -148,6 +193,27 @@ impl Fib {
     #[must_use]
     pub fn look_up_v6(&self, dst: u128) -> Hop {
         self.hops[self.v6.look_up(dst) as usize]
+    }
+
+    /// Where a packet to `dst` goes, and the station, where it is known.
+    #[must_use]
+    pub fn look_up_both(&self, dst: Addr) -> (Hop, Station) {
+        let hop = self.look_up(dst);
+        (hop, Station::of(hop))
+    }
+
+    /// The station that an IPv4 packet to `dst` is sent to, where it is known.
+    #[inline]
+    #[must_use]
+    pub fn station_v4(&self, dst: u32) -> Station {
+        self.stations[self.v4.look_up(dst) as usize]
+    }
+
+    /// The station that an IPv6 packet to `dst` is sent to, where it is known.
+    #[inline]
+    #[must_use]
+    pub fn station_v6(&self, dst: u128) -> Station {
+        self.stations[self.v6.look_up(dst) as usize]
     }
 
     /// The router with this number.
@@ -285,6 +351,7 @@ impl FibBuilder {
         Ok(Fib {
             v4,
             v6: v6::Trie::build(v6_routes),
+            stations: hops.list.iter().copied().map(Station::of).collect(),
             hops: hops.list,
             gateways: hops.gateways,
             neighbours: self.neighbours.clone(),

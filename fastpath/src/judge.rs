@@ -4,14 +4,15 @@
 //! without the detour of the whole parser; a test holds that both say the same.
 
 use vinet_pktops::parse::{
-    self, Cast, ETHERNET_LEN, ETHERTYPE_ARP, ETHERTYPE_IPV4, ETHERTYPE_IPV6, Headers, IPV4_LEN, IPV6_LEN,
-    NotForwardable, VlanTags, is_limited_broadcast, is_link_local, is_multicast, is_unspecified, protocol,
+    self, Cast, ETHERNET_LEN, ETHERTYPE_ARP, Family, Headers, IPV4_LEN, IPV6_LEN, NotForwardable, VlanTags,
+    is_limited_broadcast, is_link_local, is_multicast, is_unspecified, protocol,
 };
 use vinet_trusted::addr::Addr;
 
 use crate::drop_reason::DropReason;
-use crate::fib::Hop;
-use crate::link::Face;
+use crate::fib::{Fib, Hop, Station};
+use crate::link::{Face, PLAIN_LEN};
+use crate::port::BURST_LEN_MAX;
 
 /// Where a packet goes, as far as its own headers and its port tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -24,166 +25,215 @@ pub(crate) enum Way {
     Drop(DropReason),
 }
 
-/// What is known of one packet of the burst: the little that forwarding needs, written and read field by field.
-/// (Moving the parser's whole answer about costs 20 ns a packet in failed store forwarding; who needs more of it
+/// What is known of one packet of the burst: the little that forwarding needs, written at once and half a cache line
+/// long. (Moving the parser's whole answer about costs 20 ns a packet in failed store forwarding; who needs more of it
 /// parses again.)
 #[derive(Clone, Copy)]
+#[repr(align(32))]
 pub(crate) struct Lane {
-    /// Addresses as numbers; IPv4 in the low 32 bits.
-    pub(crate) src: u128,
-    pub(crate) dst: u128,
-    pub(crate) hop: Hop,
+    /// Where its route leads, if to a station that is known.
+    pub(crate) station: Station,
+    /// The addresses of an IPv4 packet; those of an IPv6 packet are [`Wide`].
+    src: u32,
+    dst: u32,
     pub(crate) l3_offset: u16,
     pub(crate) l3_len: u16,
-    pub(crate) is_v6: bool,
     pub(crate) ttl: u8,
-    /// Where it goes if its destination is not the router, and if it is.
+    is_v6: bool,
     pub(crate) way: Way,
-    pub(crate) way_if_local: Way,
+}
+
+/// The addresses of an IPv6 packet, beside its lane.
+#[derive(Clone, Copy)]
+pub(crate) struct Wide {
+    src: u128,
+    dst: u128,
+}
+
+/// The lanes of a burst.
+pub(crate) struct Lanes {
+    pub(crate) lanes: [Lane; BURST_LEN_MAX],
+    pub(crate) wide: [Wide; BURST_LEN_MAX],
+}
+
+impl Lanes {
+    pub(crate) const EMPTY: Lanes =
+        Lanes { lanes: [Lane::EMPTY; BURST_LEN_MAX], wide: [Wide { src: 0, dst: 0 }; BURST_LEN_MAX] };
 }
 
 impl Lane {
-    pub(crate) const EMPTY: Lane = Lane {
+    const EMPTY: Lane = Lane {
+        station: Station::NONE,
         src: 0,
         dst: 0,
-        hop: Hop::NoRoute,
         l3_offset: 0,
         l3_len: 0,
-        is_v6: false,
         ttl: 0,
+        is_v6: false,
         way: Way::Drop(DropReason::EthernetTruncated),
-        way_if_local: Way::Drop(DropReason::EthernetTruncated),
     };
     /// Source and destination.
     #[inline]
-    pub(crate) fn pair(&self) -> (Addr, Addr) {
-        if self.is_v6 {
-            (Addr::V6(self.src), Addr::V6(self.dst))
-        } else {
-            (Addr::V4(self.src as u32), Addr::V4(self.dst as u32))
-        }
+    pub(crate) fn pair(&self, wide: &Wide) -> (Addr, Addr) {
+        if self.is_v6 { (Addr::V6(wide.src), Addr::V6(wide.dst)) } else { (Addr::V4(self.src), Addr::V4(self.dst)) }
+    }
+    /// Its family.
+    #[inline]
+    pub(crate) fn family(&self) -> Family {
+        if self.is_v6 { Family::V6 } else { Family::V4 }
     }
 
-    /// Reads a frame and judges it by its own headers and the port it came by.
+    /// Reads a frame and judges it by its own headers, the port it came by, and its route.
     #[inline]
-    pub(crate) fn judge(&mut self, frame: &[u8], face: &Face) {
-        if !self.judge_plain_v4(frame, face) && !self.judge_plain_v6(frame, face) {
-            self.judge_any(frame, face);
+    pub(crate) fn judge(&mut self, wide: &mut Wide, frame: &[u8], face: &Face, fib: &Fib) {
+        if !self.judge_plain_v4(frame, face, fib) && !self.judge_plain_v6(wide, frame, face, fib) {
+            self.judge_any(wide, frame, face, fib);
         }
     }
 
     /// The commonest case: an untagged IPv4 frame to this station, sound, without options, from and to ordinary
     /// addresses. `false`, and nothing said, for every other; what it says is what [`Lane::judge_any`] would say.
     #[inline]
-    fn judge_plain_v4(&mut self, frame: &[u8], face: &Face) -> bool {
-        let Some(front) = frame.first_chunk::<{ ETHERNET_LEN + IPV4_LEN }>() else { return false };
-        let Some(ip) = front.last_chunk::<IPV4_LEN>() else { return false };
-        let total_len = u16::from_be_bytes([ip[2], ip[3]]);
-        if front.first_chunk() != Some(&face.mac)
-            || front[12..14] != ETHERTYPE_IPV4.to_be_bytes()
-            || ip[0] != 0x45
-            || face.is_tagged()
-            || usize::from(total_len) < IPV4_LEN
-            || usize::from(total_len) > frame.len() - ETHERNET_LEN
-            || !has_right_sum(ip)
+    fn judge_plain_v4(&mut self, frame: &[u8], face: &Face, fib: &Fib) -> bool {
+        let Some(front) = frame.first_chunk::<PLAIN_LEN>() else { return false };
+        let (word, half) = (|at| word_at(front, at), |at| half_at(front, at));
+        let l3_len = u16::from_be_bytes([front[16], front[17]]);
+        // The type, the version and the header's length are looked at as one number.
+        if !face.is_plain_front(word(0))
+            || half(12) & 0x00ff_ffff != 0x0045_0008
+            || usize::from(l3_len).wrapping_sub(IPV4_LEN) > frame.len() - PLAIN_LEN
+            || !sums_up(word(14), word(22), half(30))
         {
             return false;
         }
-        let src = u32::from_be_bytes([ip[12], ip[13], ip[14], ip[15]]);
-        let dst = u32::from_be_bytes([ip[16], ip[17], ip[18], ip[19]]);
-        let is_ordinary = |addr: u32| !matches!(addr >> 24, 0 | 127 | 224..) && addr >> 16 != 0xa9fe;
-        if !is_ordinary(src) || !is_ordinary(dst) {
+        let (src, dst) = (u32::from_be(half(26)), u32::from_be(half(30)));
+        if IS_SPECIAL_V4[(src >> 24) as usize] | IS_SPECIAL_V4[(dst >> 24) as usize] {
             return false;
         }
-        (self.src, self.dst, self.is_v6) = (u128::from(src), u128::from(dst), false);
-        (self.l3_offset, self.l3_len, self.ttl) = (ETHERNET_LEN as u16, total_len, ip[8]);
-        (self.way, self.way_if_local) = match &face.controlled {
-            Some(controlled) if !controlled.contains_v4(src) => Self::NOT_CONTROLLED,
-            _ => (Way::Transit, Way::Kernel),
+        let way = match &face.controlled {
+            Some(controlled) if !controlled.contains_v4(src) => Way::Drop(DropReason::SourceNotControlled),
+            _ => Way::Transit,
         };
+        let station = fib.station_v4(dst);
+        *self = Lane { station, src, dst, l3_offset: ETHERNET_LEN as u16, l3_len, ttl: front[22], is_v6: false, way };
+        if station == Station::NONE && way == Way::Transit && fib.look_up_v4(dst) == Hop::Local {
+            self.way = Way::Kernel;
+        }
         true
     }
 
     /// The same for IPv6: without extension headers, between global addresses.
     #[inline]
-    fn judge_plain_v6(&mut self, frame: &[u8], face: &Face) -> bool {
+    fn judge_plain_v6(&mut self, wide: &mut Wide, frame: &[u8], face: &Face, fib: &Fib) -> bool {
         let Some(front) = frame.first_chunk::<{ ETHERNET_LEN + IPV6_LEN }>() else { return false };
-        let Some(ip) = front.last_chunk::<IPV6_LEN>() else { return false };
-        let l3_len = IPV6_LEN + usize::from(u16::from_be_bytes([ip[4], ip[5]]));
-        if front.first_chunk() != Some(&face.mac)
-            || front[12..14] != ETHERTYPE_IPV6.to_be_bytes()
-            || ip[0] >> 4 != 6
-            || face.is_tagged()
+        let l3_len = IPV6_LEN + usize::from(u16::from_be_bytes([front[18], front[19]]));
+        // The type and the version are looked at as one number.
+        if !face.is_plain_front(word_at(front, 0))
+            || half_at(front, 12) & 0x00f0_ffff != 0x0060_dd86
             || l3_len > usize::from(u16::MAX).min(frame.len() - ETHERNET_LEN)
-            || !matches!(ip[6], protocol::TCP | protocol::UDP | protocol::ICMPV6)
+            || !matches!(front[20], protocol::TCP | protocol::UDP | protocol::ICMPV6)
         {
             return false;
         }
-        let (mut src, mut dst) = ([0; 16], [0; 16]);
-        src.copy_from_slice(&ip[8..24]);
-        dst.copy_from_slice(&ip[24..40]);
-        let (src, dst) = (u128::from_be_bytes(src), u128::from_be_bytes(dst));
+        let addr =
+            |at| u128::from(word_at(front, at).swap_bytes()) << 64 | u128::from(word_at(front, at + 8).swap_bytes());
+        let (src, dst) = (addr(22), addr(38));
         // 2000::/3 and fc00::/7: neither unspecified, loopback, link-local nor multicast.
         let is_ordinary = |addr: u128| addr >> 125 == 1 || addr >> 121 == 0x7e;
         if !is_ordinary(src) || !is_ordinary(dst) {
             return false;
         }
-        (self.src, self.dst, self.is_v6) = (src, dst, true);
-        (self.l3_offset, self.l3_len, self.ttl) = (ETHERNET_LEN as u16, l3_len as u16, ip[7]);
-        (self.way, self.way_if_local) = match &face.controlled {
-            Some(controlled) if !controlled.contains_v6(src) => Self::NOT_CONTROLLED,
-            _ => (Way::Transit, Way::Kernel),
+        let way = match &face.controlled {
+            Some(controlled) if !controlled.contains_v6(src) => Way::Drop(DropReason::SourceNotControlled),
+            _ => Way::Transit,
         };
+        let station = fib.station_v6(dst);
+        *wide = Wide { src, dst };
+        let (l3_offset, l3_len) = (ETHERNET_LEN as u16, l3_len as u16);
+        *self = Lane { station, src: 0, dst: 0, l3_offset, l3_len, ttl: front[21], is_v6: true, way };
+        if station == Station::NONE && way == Way::Transit && fib.look_up_v6(dst) == Hop::Local {
+            self.way = Way::Kernel;
+        }
         true
     }
 
-    const NOT_CONTROLLED: (Way, Way) =
-        (Way::Drop(DropReason::SourceNotControlled), Way::Drop(DropReason::SourceNotControlled));
-
     /// Any frame, by the parser.
     #[inline(never)]
-    fn judge_any(&mut self, frame: &[u8], face: &Face) {
-        let lane = self;
-        let way = match &parse::headers(frame) {
+    fn judge_any(&mut self, wide: &mut Wide, frame: &[u8], face: &Face, fib: &Fib) {
+        *self = Lane::EMPTY;
+        self.way = match &parse::headers(frame) {
             Ok(headers) => {
-                (lane.l3_offset, lane.l3_len, lane.ttl) = (headers.l3_offset, headers.l3_len, headers.ttl);
+                (self.l3_offset, self.l3_len, self.ttl) = (headers.l3_offset, headers.l3_len, headers.ttl);
                 match (headers.src, headers.dst) {
-                    (Addr::V4(src), Addr::V4(dst)) => {
-                        (lane.src, lane.dst, lane.is_v6) = (u128::from(src), u128::from(dst), false);
-                    }
-                    (Addr::V6(src), Addr::V6(dst)) => (lane.src, lane.dst, lane.is_v6) = (src, dst, true),
+                    (Addr::V4(src), Addr::V4(dst)) => (self.src, self.dst) = (src, dst),
+                    (Addr::V6(src), Addr::V6(dst)) => (*wide, self.is_v6) = (Wide { src, dst }, true),
                     // The parser reads both addresses from one header.
                     _ => {}
                 }
                 match check_link(frame, face, &headers.vlan, headers.link_cast) {
-                    Ok(()) => judge_ip(headers, face),
-                    Err(reason) => Ways::both(Way::Drop(reason)),
+                    Ok(()) => {
+                        let (hop, station) = fib.look_up_both(headers.dst);
+                        self.station = station;
+                        let ways = judge_ip(headers, face);
+                        if hop == Hop::Local { ways.local } else { ways.on }
+                    }
+                    Err(reason) => Way::Drop(reason),
                 }
             }
             Err(NotForwardable::NotIp { ethertype: ETHERTYPE_ARP, l3_offset, vlan, link_cast }) => {
-                lane.l3_offset = *l3_offset;
+                self.l3_offset = *l3_offset;
                 match check_link(frame, face, vlan, *link_cast) {
-                    Ok(()) => Ways::both(Way::Kernel),
-                    Err(reason) => Ways::both(Way::Drop(reason)),
+                    Ok(()) => Way::Kernel,
+                    Err(reason) => Way::Drop(reason),
                 }
             }
-            Err(NotForwardable::NotIp { .. }) => Ways::both(Way::Drop(DropReason::EtherTypeUnknown)),
-            Err(NotForwardable::Malformed(cause)) => Ways::both(Way::Drop((*cause).into())),
+            Err(NotForwardable::NotIp { .. }) => Way::Drop(DropReason::EtherTypeUnknown),
+            Err(NotForwardable::Malformed(cause)) => Way::Drop((*cause).into()),
         };
-        (lane.way, lane.way_if_local) = (way.on, way.local);
     }
 }
 
-/// Whether an IPv4 header without options sums up. The sum of 16-bit words is the same in either byte order but for the
-/// order of its own bytes (RFC 1071, section 2 (B)), and all ones in both, so nothing is swapped.
+/// The little-endian word at a place of a frame's front that is known when this is compiled: one load.
+#[inline(always)]
+fn word_at<const N: usize>(front: &[u8; N], at: usize) -> u64 {
+    let mut word = [0; 8];
+    word.copy_from_slice(&front[at..at + 8]);
+    u64::from_le_bytes(word)
+}
+
+/// The same for half a word.
+#[inline(always)]
+fn half_at<const N: usize>(front: &[u8; N], at: usize) -> u32 {
+    let mut half = [0; 4];
+    half.copy_from_slice(&front[at..at + 4]);
+    u32::from_le_bytes(half)
+}
+
+/// The first bytes of IPv4 addresses that are not, or not all, ordinary: unspecified, loopback, link-local, multicast,
+/// reserved.
+const IS_SPECIAL_V4: [bool; 256] = {
+    let mut special = [false; 256];
+    (special[0], special[127], special[169]) = (true, true, true);
+    let mut first = 224;
+    while first < 256 {
+        special[first] = true;
+        first += 1;
+    }
+    special
+};
+
+/// Whether an IPv4 header without options, read as little-endian words, sums up (RFC 1071; by its section 2 (B) the byte
+/// order does not matter): whether its five words of 32 bits add up to a multiple of 65,535, in which 2^16 counts as 1.
+/// They are not all zero, since the version is not. To be a multiple of an odd number is to be small when multiplied by
+/// its inverse modulo 2^64, so nothing is folded.
 #[inline]
-fn has_right_sum(header: &[u8; IPV4_LEN]) -> bool {
-    let (words, _) = header.as_chunks::<4>();
-    let sum: u64 = words.iter().map(|word| u64::from(u32::from_ne_bytes(*word))).sum();
-    // Five words of 32 bits carry at most three bits over; twice folded they fit 17 bits, thrice 16.
-    let sum = (sum & 0xffff) + (sum >> 16 & 0xffff) + (sum >> 32);
-    let sum = (sum & 0xffff) + (sum >> 16);
-    sum == 0xffff
+fn sums_up(a: u64, b: u64, c: u32) -> bool {
+    /// 65,535 times this is 1, modulo 2^64.
+    const INVERSE: u64 = 0xfffe_fffe_fffe_ffff;
+    const _: () = assert!(INVERSE.wrapping_mul(0xffff) == 1);
+    let halves = |word: u64| (word & 0xffff_ffff) + (word >> 32);
+    let sum = halves(a) + halves(b) + u64::from(c);
+    sum.wrapping_mul(INVERSE) <= u64::MAX / 0xffff
 }
 
 /// Where a packet goes if its destination is not the router, and if it is.
@@ -285,6 +335,7 @@ mod tests {
     use vinet_trusted::addr::{Prefix, PrefixSet};
 
     use super::*;
+    use crate::fib::{FibBuilder, Target};
     use crate::settings::PortSettings;
 
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
@@ -293,6 +344,26 @@ mod tests {
         let prefixes = [Prefix::of(Addr::V4(0x0a00_0000), 9), Prefix::of(Addr::V6(0x2001 << 112), 17)];
         let controlled = controlled.then(|| PrefixSet::new(prefixes.into_iter().flatten().collect()));
         Face::new(&PortSettings { name: "p".into(), mac: MAC, mtu: 1500, controlled, vlan, queue_depth: 1 })
+    }
+
+    /// Half of the addresses have a route, by length: to a station, to the router, or to a link.
+    fn fib() -> Fib {
+        let mut routes = FibBuilder::new();
+        for first in 0..64u32 {
+            let target = match first % 4 {
+                0 => Target::Local,
+                _ => Target::Via { port: first as u16, gateway: None },
+            };
+            let v4 = Prefix::of(Addr::V4(first << 26), 7);
+            let v6 = Prefix::of(Addr::V6(u128::from(first) << 122), 7);
+            for prefix in [v4, v6].into_iter().flatten() {
+                routes.route(prefix, target);
+            }
+        }
+        for host in [Addr::V4(0x0a00_0001), Addr::V6(0x2001 << 112)] {
+            routes.neighbour(1, host, MAC);
+        }
+        routes.build().expect("a table")
     }
 
     /// Frames of both families that are nearly sound: a few bytes are then changed, the checksum mostly kept right.
@@ -338,26 +409,41 @@ mod tests {
 
         #[test]
         fn the_short_way_says_what_the_parser_says(frame in frame(), controlled: bool, tagged in 0u8..8) {
-            let face = face(controlled, if tagged == 0 { vec![5] } else { vec![] });
-            let (mut short, mut long) = (Lane::EMPTY, Lane::EMPTY);
-            if short.judge_plain_v4(&frame, &face) || short.judge_plain_v6(&frame, &face) {
-                long.judge_any(&frame, &face);
-                prop_assert_eq!((short.way, short.way_if_local), (long.way, long.way_if_local));
-                prop_assert_eq!((short.src, short.dst, short.is_v6), (long.src, long.dst, long.is_v6));
-                prop_assert_eq!((short.l3_offset, short.l3_len, short.ttl), (long.l3_offset, long.l3_len, long.ttl));
+            let (face, fib) = (face(controlled, if tagged == 0 { vec![5] } else { vec![] }), fib());
+            let (mut short, mut long) = (Lanes::EMPTY, Lanes::EMPTY);
+            let (lane, wide) = (&mut short.lanes[0], &mut short.wide[0]);
+            if lane.judge_plain_v4(&frame, &face, &fib) || lane.judge_plain_v6(wide, &frame, &face, &fib) {
+                let (by_parser, wide_by_parser) = (&mut long.lanes[0], &mut long.wide[0]);
+                by_parser.judge_any(wide_by_parser, &frame, &face, &fib);
+                prop_assert_eq!(lane.way, by_parser.way);
+                prop_assert_eq!((lane.pair(wide), lane.is_v6), (by_parser.pair(wide_by_parser), by_parser.is_v6));
+                let rest = |lane: &Lane| (lane.l3_offset, lane.l3_len, lane.ttl, lane.station);
+                prop_assert_eq!(rest(lane), rest(by_parser));
             }
+        }
+
+        #[test]
+        fn a_header_sums_up_where_its_sum_is_all_ones(mut header: [u8; 20], right: bool) {
+            header[0] = 0x45;
+            if right {
+                header[10..12].fill(0);
+                let sum = checksum::of(&header);
+                header[10..12].copy_from_slice(&sum.to_be_bytes());
+            }
+            let (a, b, c) = (word_at(&header, 0), word_at(&header, 8), half_at(&header, 16));
+            prop_assert_eq!(sums_up(a, b, c), checksum::of(&header) == 0);
         }
     }
 
     #[test]
     fn plain_packets_go_the_short_way() {
-        let mut lane = Lane::EMPTY;
+        let (mut lane, mut wide, fib) = (Lane::EMPTY, Lanes::EMPTY.wide[0], fib());
         let v4 = [
             &MAC[..],
             &[2, 0, 0, 0, 0, 2, 8, 0, 0x45, 0, 0, 20, 0, 0, 0, 0, 64, 17, 0x66, 0xd7, 10, 0, 0, 1, 10, 0, 0, 2],
         ]
         .concat();
-        assert!(lane.judge_plain_v4(&v4, &face(true, vec![])));
+        assert!(lane.judge_plain_v4(&v4, &face(true, vec![]), &fib));
         let mut v6 = [
             &MAC[..],
             &[2, 0, 0, 0, 0, 2, 0x86, 0xdd, 0x60, 0, 0, 0, 0, 0, 17, 64, 0x20, 1],
@@ -366,8 +452,8 @@ mod tests {
             &[0; 14],
         ]
         .concat();
-        assert!(lane.judge_plain_v6(&v6, &face(true, vec![])));
+        assert!(lane.judge_plain_v6(&mut wide, &v6, &face(true, vec![]), &fib));
         v6[20] = 0;
-        assert!(!lane.judge_plain_v6(&v6, &face(true, vec![])), "extension headers go the long way");
+        assert!(!lane.judge_plain_v6(&mut wide, &v6, &face(true, vec![]), &fib), "extension headers go the long way");
     }
 }

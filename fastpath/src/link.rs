@@ -12,11 +12,16 @@ use vinet_pktops::parse::{
 };
 use vinet_trusted::addr::{Addr, PrefixSet};
 
+use crate::fib::Station;
 use crate::port::PacketBuf;
 use crate::settings::PortSettings;
 
 /// The bytes of the longest link header.
 const LINK_LEN_MAX: usize = ETHERNET_LEN + VLAN_TAGS_MAX * VLAN_TAG_LEN;
+/// The bits of a frame's first word (little-endian) that are its destination.
+const MAC_BITS: u64 = (1 << 48) - 1;
+/// An Ethernet header and the part of an IP header that a hop changes.
+pub(crate) const PLAIN_LEN: usize = ETHERNET_LEN + 20;
 /// Frames shorter than this are padded by whoever sends them; a frame is not cut below it.
 const FRAME_LEN_MIN: usize = 60;
 
@@ -33,6 +38,13 @@ pub struct Face {
     /// The link header of what it sends, but for the destination and the last type.
     header: [u8; LINK_LEN_MAX],
     header_len: usize,
+    /// What the first word of a plain frame to it begins with, in its low 48 bits; of a tagged port what none does.
+    plain_front: u64,
+    /// Its address as a plain frame of its own carries it: the high 16 bits of the first word, and the half word after.
+    own_front: u64,
+    own_rest: u32,
+    /// The MTU for frames that leave with the untagged header they came with; 0 for a tagged port.
+    plain_mtu: u16,
 }
 
 impl Face {
@@ -50,14 +62,50 @@ impl Face {
         }
         let controlled = settings.controlled.as_ref().filter(|set| !set.is_empty()).map(Ranges::new);
         let header_len = ETHERNET_LEN + vlan.len() * VLAN_TAG_LEN;
-        Face { mac: settings.mac, mtu: settings.mtu, controlled, vlan, header, header_len }
+        let [a, b, c, d, e, f] = settings.mac;
+        Face {
+            mac: settings.mac,
+            mtu: settings.mtu,
+            controlled,
+            plain_front: if vlan.is_empty() { u64::from_le_bytes([a, b, c, d, e, f, 0, 0]) } else { u64::MAX },
+            own_front: u64::from_le_bytes([0, 0, 0, 0, 0, 0, a, b]),
+            own_rest: u32::from_le_bytes([c, d, e, f]),
+            plain_mtu: if vlan.is_empty() { settings.mtu } else { 0 },
+            vlan,
+            header,
+            header_len,
+        }
     }
 
-    /// Whether its frames carry tags.
+    /// Whether a frame whose first word (little-endian) is `front` is addressed to this port, which is not tagged.
     #[inline]
-    #[must_use]
-    pub fn is_tagged(&self) -> bool {
-        self.header_len > ETHERNET_LEN
+    pub(crate) fn is_plain_front(&self, front: u64) -> bool {
+        front & MAC_BITS == self.plain_front
+    }
+
+    /// Whether a frame with an untagged header and an IP packet of so many bytes can leave by this port as it is but
+    /// for its header.
+    #[inline]
+    pub(crate) fn takes_plain(&self, l3_len: u16) -> bool {
+        l3_len <= self.plain_mtu
+    }
+
+    /// Readies a plain frame that the port takes for its way to a station: the link header, in place, and one hop
+    /// counted, of which there must be one. The type of the frame stays.
+    #[inline]
+    pub(crate) fn pass_on(&self, front: &mut [u8; PLAIN_LEN], station: Station, family: Family) {
+        front[..8].copy_from_slice(&(station.mac_word() | self.own_front).to_le_bytes());
+        front[8..12].copy_from_slice(&self.own_rest.to_le_bytes());
+        match family {
+            Family::V4 => {
+                front[ETHERNET_LEN + 8] -= 1;
+                // RFC 1624 for this one change, as one addition: the word that holds the TTL is 0x0100 less.
+                let sum = u32::from(u16::from_be_bytes([front[ETHERNET_LEN + 10], front[ETHERNET_LEN + 11]])) + 0x0100;
+                let sum = (sum + u32::from(sum >= 0xffff)) as u16;
+                front[ETHERNET_LEN + 10..ETHERNET_LEN + 12].copy_from_slice(&sum.to_be_bytes());
+            }
+            Family::V6 => front[ETHERNET_LEN + 7] -= 1,
+        }
     }
 
     /// Whether a frame with these tags belongs to the port.
@@ -173,7 +221,12 @@ pub struct Ranges {
     /// First and last.
     v4: Box<[(u32, u32)]>,
     v6: Box<[(u128, u128)]>,
+    /// The IPv4 ranges, first and length less one, where they are few: the last is repeated to fill the room.
+    few_v4: Option<[(u32, u32); FEW]>,
 }
+
+/// So many ranges are held against an address one and all, without a branch.
+const FEW: usize = 4;
 
 impl Ranges {
     fn new(set: &PrefixSet) -> Ranges {
@@ -186,7 +239,11 @@ impl Ranges {
                 _ => {}
             }
         }
-        Ranges { v4: v4.into(), v6: v6.into() }
+        let few_v4 = v4.last().filter(|_| v4.len() <= FEW).map(|&last| {
+            let range = |i: usize| v4.get(i).copied().unwrap_or(last);
+            std::array::from_fn(|i| (range(i).0, range(i).1 - range(i).0))
+        });
+        Ranges { v4: v4.into(), v6: v6.into(), few_v4 }
     }
 
     /// Whether `addr` is in the set.
@@ -199,10 +256,13 @@ impl Ranges {
         }
     }
 
-    /// Whether the IPv4 address is in the set. One comparison for a set of one prefix.
+    /// Whether the IPv4 address is in the set.
     #[inline]
     #[must_use]
     pub fn contains_v4(&self, addr: u32) -> bool {
+        if let Some(few) = &self.few_v4 {
+            return few.iter().fold(false, |is_in, &(first, more)| is_in | (addr.wrapping_sub(first) <= more));
+        }
         // The ranges are disjoint and rising, so only the last that starts at or before the address can hold it.
         let end = self.v4.partition_point(|&(first, _)| first <= addr);
         end > 0 && addr <= self.v4[end - 1].1

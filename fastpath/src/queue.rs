@@ -31,7 +31,7 @@ impl<B: PacketBuf> OutputQueue<B> {
     pub fn new(depth: usize) -> Self {
         let depth = depth.max(1);
         let back = VecDeque::with_capacity(depth.saturating_sub(BURST_LEN_MAX));
-        OutputQueue { front: Burst::new(), back, depth, front_bytes: 0 }
+        OutputQueue { front: Burst::with_len_max(depth), back, depth, front_bytes: 0 }
     }
 
     /// Packets in it.
@@ -46,18 +46,17 @@ impl<B: PacketBuf> OutputQueue<B> {
         self.front.is_empty()
     }
 
-    /// Whether the next packet would be refused. The worker then offers the ring what there is first.
+    /// Adds a packet to the burst that the ring is offered next.
+    ///
+    /// # Errors
+    /// The packet, where that burst is whole: offer it to the ring, then [`OutputQueue::push`].
     #[inline]
-    #[must_use]
-    pub fn is_full(&self) -> bool {
-        self.len() >= self.depth
-    }
-
-    /// Whether a whole burst is ready for the ring.
-    #[inline]
-    #[must_use]
-    pub fn has_burst(&self) -> bool {
-        self.front.room() == 0
+    pub fn push_to_burst(&mut self, packet: B) -> Result<(), B> {
+        // While `back` holds any, `front` is full, so that packets keep their order.
+        let bytes = packet.bytes().len() as u64;
+        self.front.push(packet)?;
+        self.front_bytes += bytes;
+        Ok(())
     }
 
     /// Adds a packet at the end.
@@ -66,17 +65,12 @@ impl<B: PacketBuf> OutputQueue<B> {
     /// The packet, where the queue is full.
     #[inline]
     pub fn push(&mut self, packet: B) -> Result<(), B> {
-        if self.is_full() {
+        let Err(packet) = self.push_to_burst(packet) else { return Ok(()) };
+        if self.len() >= self.depth {
             return Err(packet);
         }
-        // While `back` holds any, `front` is full, so that packets keep their order.
-        if self.front.room() > 0 {
-            self.front_bytes += packet.bytes().len() as u64;
-            self.front.push(packet)
-        } else {
-            self.back.push_back(packet);
-            Ok(())
-        }
+        self.back.push_back(packet);
+        Ok(())
     }
 
     /// Offers the ring what there is, until it takes no more.

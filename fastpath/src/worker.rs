@@ -25,16 +25,17 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use vinet_pktops::parse::{Family, Headers};
+use vinet_pktops::parse::{self, Family, Headers};
+use vinet_trusted::addr::Addr;
 
 use crate::clock::Clock;
 use crate::counters::{CounterBoard, Tally};
 use crate::drop_reason::DropReason;
-use crate::fib::{Fib, FibRoot, Hop, Neighbour};
+use crate::fib::{Fib, FibRoot, Hop, Neighbour, Station};
 use crate::flow_table::{FlowTable, Found, Meter, TableScratch};
 use crate::fragment::FragmentScratch;
 use crate::hold::{HoldQueue, ResolveSender};
-use crate::judge::{Lane, Way};
+use crate::judge::{Lane, Lanes, Way};
 use crate::link::{self, Face};
 use crate::port::{BURST_LEN_MAX, Burst, PacketBuf, PacketPool, RxQueue, TxQueue};
 use crate::publication::Reader;
@@ -64,7 +65,7 @@ pub(crate) struct Worker<R, T: TxQueue, P> {
     idle: Idle,
     rx: Vec<Option<R>>,
     burst: Burst<T::Buf>,
-    lanes: Box<[Lane; BURST_LEN_MAX]>,
+    lanes: Box<Lanes>,
     scratch: TableScratch,
     fib_generation: u64,
     exit: Exit<T, P>,
@@ -130,7 +131,7 @@ where
             idle: settings.idle,
             rx: parts.rx,
             burst: Burst::with_len_max(settings.burst_len),
-            lanes: Box::new([Lane::EMPTY; BURST_LEN_MAX]),
+            lanes: Box::new(Lanes::EMPTY),
             scratch: TableScratch::new(),
             fib_generation: 0,
             exit: Exit {
@@ -206,49 +207,39 @@ where
         }
         let meets_programs = self.exit.faces[port].controlled.is_some() && !self.table.is_empty_for(&self.reader);
 
-        // Parse and judge.
-        let face = &self.exit.faces[port];
-        let lanes = &mut self.lanes[..received.min(BURST_LEN_MAX)];
+        // Parse, judge, and look up the route: what is for the router itself is no transit and meets no programs.
+        let (fib, face) = (self.fib.read(&self.reader), &self.exit.faces[port]);
         let mut bytes = 0;
-        for (packet, lane) in self.burst.packets().iter().zip(&mut *lanes) {
+        let Lanes { lanes, wide } = &mut *self.lanes;
+        for ((packet, lane), wide) in self.burst.packets().iter().zip(&mut *lanes).zip(&mut *wide) {
             bytes += packet.bytes().len() as u64;
-            lane.judge(packet.bytes(), face);
+            lane.judge(wide, packet.bytes(), face, fib);
         }
         let counts = &mut self.exit.tally.ports[port];
         counts.rx_packets += received as u64;
         counts.rx_bytes += bytes;
 
-        // Look up: routes first, because what is for the router itself is no transit and meets no programs.
-        let fib = self.fib.read(&self.reader);
-        for (number, lane) in lanes.iter_mut().enumerate() {
-            lane.hop = if lane.is_v6 { fib.look_up_v6(lane.dst) } else { fib.look_up_v4(lane.dst as u32) };
-            if lane.hop == Hop::Local {
-                lane.way = lane.way_if_local;
-            }
-            if meets_programs && lane.way == Way::Transit {
-                let (src, dst) = lane.pair();
-                self.scratch.push(number as u8, src, dst);
-            }
-        }
-        let nothing = Found::default();
-        let mut room;
-        let found: &[Found<'_>] = if meets_programs {
-            room = [nothing; BURST_LEN_MAX];
-            self.table.look_up(&self.reader, &mut self.scratch, &mut room);
-            &room
-        } else {
-            &[]
-        };
-
-        // Act, in order.
+        // Look up the programs, and act, in order.
         let context = Context { reader: &self.reader, table: &self.table, fib, input: port as u16, now_ns };
-        for (number, (packet, lane)) in self.burst.drain().zip(&*lanes).enumerate() {
-            match lane.way {
-                Way::Transit => {
-                    self.exit.transit(packet, lane, found.get(number).unwrap_or(&nothing), &context);
+        if meets_programs {
+            for (number, (lane, wide)) in lanes.iter().zip(&*wide).enumerate().take(received) {
+                if lane.way == Way::Transit {
+                    let (src, dst) = lane.pair(wide);
+                    self.scratch.push(number as u8, src, dst);
                 }
-                Way::Kernel => self.exit.give_to_kernel(packet, lane.l3_offset, port as u16),
-                Way::Drop(reason) => self.exit.drop(packet, reason),
+            }
+            let mut found = [Found::default(); BURST_LEN_MAX];
+            self.table.look_up(&self.reader, &mut self.scratch, &mut found);
+            for ((packet, found), (lane, wide)) in self.burst.drain().zip(&found).zip(lanes.iter().zip(&*wide)) {
+                if lane.way == Way::Transit && (found.discard.is_some() || found.chain.is_some()) {
+                    self.exit.meet_programs(packet, lane, lane.pair(wide), found, &context);
+                } else {
+                    self.exit.go(packet, lane, &context);
+                }
+            }
+        } else {
+            for (packet, lane) in self.burst.drain().zip(&*lanes) {
+                self.exit.go(packet, lane, &context);
             }
         }
         self.exit.free_dropped();
@@ -333,36 +324,63 @@ where
     T: TxQueue,
     P: PacketPool<Buf = T::Buf>,
 {
-    /// A packet that may be forwarded: its programs, then its route.
+    /// A packet goes its way, past all programs.
     #[inline]
-    fn transit(&mut self, packet: T::Buf, lane: &Lane, found: &Found<'_>, context: &Context<'_>) {
-        if (found.discard.is_some() || found.chain.is_some())
-            && let Some(reason) = self.run_programs(packet.bytes(), lane.pair(), found, context)
-        {
-            self.drop(packet, reason);
-            return;
+    fn go(&mut self, packet: T::Buf, lane: &Lane, context: &Context<'_>) {
+        match lane.way {
+            Way::Transit => self.forward(packet, lane, context),
+            Way::Kernel => self.give_to_kernel(packet, lane.l3_offset, context.input),
+            Way::Drop(reason) => self.drop(packet, reason),
         }
-        self.forward(packet, lane, context);
+    }
+
+    /// A packet that programs want: what they leave of it is forwarded.
+    #[inline]
+    fn meet_programs(
+        &mut self,
+        packet: T::Buf,
+        lane: &Lane,
+        pair: (Addr, Addr),
+        found: &Found<'_>,
+        context: &Context<'_>,
+    ) {
+        match self.run_programs(packet.bytes(), pair, found, context) {
+            Some(reason) => self.drop(packet, reason),
+            None => self.forward(packet, lane, context),
+        }
     }
 
     /// Sends a packet on by its route, or holds it, or tells its sender why not.
     #[inline]
     fn forward(&mut self, mut packet: T::Buf, lane: &Lane, context: &Context<'_>) {
-        if let Hop::Forward { port, mac } = lane.hop
+        let port = lane.station.port();
+        if let Some(face) = self.faces.get(usize::from(port))
             && lane.ttl > 1
+            && usize::from(lane.l3_offset) == parse::ETHERNET_LEN
+            && face.takes_plain(lane.l3_len)
+            && let Some(front) = packet.bytes_mut().first_chunk_mut()
         {
-            let family = if lane.is_v6 { Family::V6 } else { Family::V4 };
-            link::count_hop(packet.bytes_mut(), usize::from(lane.l3_offset), family);
-            let ip = IpPlace { l3_offset: lane.l3_offset, l3_len: lane.l3_len, family };
-            self.emit(packet, ip, Some(context.input), (port, mac), context.fib, context.now_ns);
+            face.pass_on(front, lane.station, lane.family());
+            link::cut_padding(&mut packet, parse::ETHERNET_LEN + usize::from(lane.l3_len));
+            self.send(packet, port);
+        } else if lane.station != Station::NONE && lane.ttl > 1 {
+            self.forward_any(packet, lane, context);
         } else {
             self.forward_rarely(packet, lane, context);
         }
     }
 
-    /// Sends a packet, its hop counted, to a station on a port: cut to fragments where it must and may be. Inlined by
-    /// force: as a call it costs 2 ns a packet.
-    #[inline(always)]
+    /// Sends a packet on that has tags or gets some, or is too large for the next link.
+    #[inline(never)]
+    fn forward_any(&mut self, mut packet: T::Buf, lane: &Lane, context: &Context<'_>) {
+        let family = lane.family();
+        link::count_hop(packet.bytes_mut(), usize::from(lane.l3_offset), family);
+        let ip = IpPlace { l3_offset: lane.l3_offset, l3_len: lane.l3_len, family };
+        let station = (lane.station.port(), lane.station.mac());
+        self.emit(packet, ip, Some(context.input), station, context.fib, context.now_ns);
+    }
+
+    /// Sends a packet, its hop counted, to a station on a port: cut to fragments where it must and may be.
     fn emit(
         &mut self,
         mut packet: T::Buf,
@@ -384,20 +402,24 @@ where
         }
     }
 
-    /// Queues a finished frame for a port's ring.
-    #[inline]
+    /// Queues a finished frame for a port's ring. Inlined by force: as a call it costs 2 ns a packet.
+    #[inline(always)]
     fn send(&mut self, packet: T::Buf, port: u16) {
-        let queue = &mut self.queues[usize::from(port)];
-        if queue.has_burst() || queue.is_full() {
-            self.flush_port(usize::from(port));
+        if let Err(packet) = self.queues[usize::from(port)].push_to_burst(packet) {
+            self.send_behind_burst(packet, port);
         }
+    }
+
+    /// Offers the ring the whole burst that waits for it, and queues a frame behind what it left.
+    #[inline(never)]
+    fn send_behind_burst(&mut self, packet: T::Buf, port: u16) {
+        self.flush_port(usize::from(port));
         if let Err(packet) = self.queues[usize::from(port)].push(packet) {
             self.drop(packet, DropReason::QueueFull);
         }
     }
 
     /// Offers a port's ring what waits for it: once, nothing is waited for.
-    #[inline(never)]
     fn flush_port(&mut self, port: usize) {
         let sent = self.queues[port].flush(&mut self.tx[port]);
         self.tally.ports[port].tx_packets += sent.packets;

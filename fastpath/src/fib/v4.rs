@@ -5,13 +5,13 @@ const BLOCK: u32 = 1 << 31;
 
 /// Every entry holds the hop of the longest prefix that covers all its addresses, or leads to a block of longer ones.
 pub(super) struct Trie {
-    root: Box<[u32]>,
+    root: Box<[u32; 1 << 16]>,
     blocks: Vec<[u32; 256]>,
 }
 
 impl Trie {
     pub(super) fn new() -> Trie {
-        Trie { root: vec![super::NO_ROUTE; 1 << 16].into(), blocks: Vec::new() }
+        Trie { root: Box::new([super::NO_ROUTE; 1 << 16]), blocks: Vec::new() }
     }
 
     /// Sends the prefix to `hop`. Prefixes must come in rising length: a later one writes over an earlier one.

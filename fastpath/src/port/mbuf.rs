@@ -60,10 +60,20 @@ impl Mbuf {
         unsafe { header.buf_addr.cast::<u8>().add(usize::from(header.data_off)) }
     }
 
+    /// What is unusual about a driver's mbuf, as one number: 0 for a packet in one segment that nobody else refers to
+    /// and that asks for no offload.
+    #[inline]
+    fn oddity(&self) -> u64 {
+        // SAFETY: the constants are initialised by the C compiler and never written.
+        let odd_flags = unsafe { sys::vinet_TX_OFFLOAD_FLAGS | sys::vinet_MBUF_INDIRECT };
+        let header = self.header();
+        (header.ol_flags & odd_flags) | u64::from(header.refcnt ^ 1) | u64::from(header.nb_segs ^ 1)
+    }
+
     /// Whether a driver's mbuf is a packet in one segment that nobody else refers to. Offload requests that another
     /// sender left in it are cleared, because our frames go out as they are.
-    #[inline]
-    pub(super) fn settle(&mut self) -> bool {
+    #[cold]
+    fn settle(&mut self) -> bool {
         // SAFETY: the constants are initialised by the C compiler and never written.
         let (request, indirect) = unsafe { (sys::vinet_TX_OFFLOAD_FLAGS, sys::vinet_MBUF_INDIRECT) };
         let header = self.header_mut();
@@ -294,11 +304,8 @@ pub(super) unsafe fn adopt_received(packets: &mut Vec<Mbuf>, received: usize) ->
     let first = packets.len();
     // SAFETY: the caller says that they are there.
     unsafe { packets.set_len(first + received) };
-    let mut unusable = false;
-    for packet in &mut packets[first..] {
-        unusable |= !packet.settle();
-    }
-    if unusable {
+    let oddities = packets[first..].iter().fold(0, |oddities, packet| oddities | packet.oddity());
+    if oddities != 0 {
         drop_unusable(packets, first);
     }
     packets.len() - first

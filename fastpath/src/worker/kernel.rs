@@ -17,6 +17,7 @@ where
     P: PacketPool<Buf = T::Buf>,
 {
     /// Gives a packet to the kernel, through the twin of the port it came by.
+    #[inline(never)]
     pub(super) fn give_to_kernel(&mut self, packet: T::Buf, l3_offset: u16, port: u16) {
         match self.slow_path.to_tap(port, link::untagged(packet.bytes(), usize::from(l3_offset))) {
             Ok(()) => {

@@ -16,6 +16,7 @@ where
     P: PacketPool<Buf = T::Buf>,
 {
     /// Runs a packet's programs, in order; tells why it is dropped, if it is.
+    #[inline(never)]
     pub(super) fn run_programs(
         &mut self,
         frame: &[u8],

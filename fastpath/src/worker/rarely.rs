@@ -31,7 +31,7 @@ where
         if headers.ttl <= 1 {
             return refuse(self, packet, Problem::TtlExpired, DropReason::TtlExpired);
         }
-        let next = match lane.hop {
+        let next = match fib.look_up(headers.dst) {
             Hop::OnLink { port } => (port, headers.dst),
             Hop::Gateway { port, gateway } => match fib.gateway(gateway) {
                 Some(gateway) => (port, gateway),
