@@ -139,6 +139,12 @@ impl Domain {
         Publish { domain: self, epoch, _guard: guard }
     }
 
+    /// The newest publication.
+    #[must_use]
+    pub fn epoch(&self) -> Epoch {
+        self.shared.epoch.load(Ordering::Acquire)
+    }
+
     /// What every worker has passed.
     #[must_use]
     pub fn passed(&self) -> Passed {

@@ -6,12 +6,17 @@
 //! reported are medians of the ratios within a round.
 #![deny(unsafe_code)]
 
+mod calibrate;
 mod capture;
 mod dut;
 mod fastpath;
 mod heap;
 mod machine;
+mod pairs;
 mod peers;
+mod publication;
+mod quiet;
+mod rig;
 mod run;
 mod table;
 mod verify;
@@ -36,6 +41,12 @@ enum Command {
     Fastpath(fastpath::Options),
     /// What proofs cost and what they buy, each figure against its bar (see docs/BENCHMARKS.md).
     Verify(verify::Options),
+    /// What each routine of the cost model takes on this machine, and the file of costs (see docs/BENCHMARKS.md).
+    Calibrate(calibrate::Options),
+    /// How long a change of programs takes to reach the workers, with a million installed (root; see docs/BENCHMARKS.md).
+    Publication(publication::Options),
+    /// The system calls and allocations of a polling worker: none (root; see docs/BENCHMARKS.md).
+    Quiet(quiet::Options),
     /// One router under test, in this process: what `fastpath` starts.
     #[command(hide = true)]
     Dut(dut::Options),
@@ -45,6 +56,9 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Fastpath(options) => fastpath::run(&options),
         Command::Verify(options) => verify::run(&options),
+        Command::Calibrate(options) => calibrate::run(&options),
+        Command::Publication(options) => publication::run(&options),
+        Command::Quiet(options) => quiet::run(&options),
         Command::Dut(options) => dut::run(&options),
     };
     match done {

@@ -5,15 +5,15 @@
 //! saves; and proofs beside static analysis on programs by chance. It needs no root, runs on one core, and says at the
 //! end which bars are not met.
 
-mod chance;
+pub mod chance;
 mod clock;
 mod compare;
 mod firewalls;
-mod generate;
+pub mod generate;
 mod hunt;
-mod inputs;
+pub mod inputs;
 mod lines;
-mod report;
+pub mod report;
 
 use crate::machine;
 use crate::run::PerfError;

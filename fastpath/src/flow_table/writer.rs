@@ -440,6 +440,12 @@ impl TableWriter {
         self.watch.stuck(self.clock.now_ns())
     }
 
+    /// Whether every worker that polls has taken over all that was published.
+    #[must_use]
+    pub fn is_taken_over(&self) -> bool {
+        self.domain.passed().covers(self.domain.epoch())
+    }
+
     /// What a program did so far; `None` where it is not installed.
     #[must_use]
     pub fn program_counts(&self, id: InstallId) -> Option<ProgramCounts> {

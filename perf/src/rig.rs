@@ -1,0 +1,148 @@
+//! This router in this process: its fast path over `net_pcap` and `net_null`, two routes, workers that spin.
+//!
+//! Port 0 repeats a capture without end and is an edge port, so that every packet is looked up among the programs; port 1
+//! is the uplink. Half of the capture's flows leave by each. EAL can be started once in a process, so there is one rig in
+//! one.
+
+use crate::run::PerfError;
+use std::path::Path;
+use std::time::{Duration, Instant};
+use vinet_fastpath::counters::{Counters, Snapshot};
+use vinet_fastpath::eal::{Eal, EalSettings, Memory};
+use vinet_fastpath::fib::{FibBuilder, FibWriter, Target};
+use vinet_fastpath::flow_table::TableWriter;
+use vinet_fastpath::port::dpdk::{DpdkConfig, DpdkHandle, DpdkPort, DpdkRx, DpdkTx};
+use vinet_fastpath::port::mbuf::{MbufPool, Mempool, MempoolSettings};
+use vinet_fastpath::port::{Port, PortHandle};
+use vinet_fastpath::router::{self, PortQueues, Workers};
+use vinet_fastpath::settings::{Idle, PortSettings, Settings, TableLimits};
+use vinet_trusted::addr::{Addr, Prefix, PrefixSet};
+
+/// Packet buffers of the router.
+const BUFFERS: u32 = 16_384;
+
+/// What a rig is made of.
+pub struct RigSettings<'a> {
+    /// Names the process among those of DPDK.
+    pub name: &'a str,
+    /// A worker on each of these cores.
+    pub cores: Vec<usize>,
+    /// The core of the calling thread, as EAL sees it.
+    pub control_core: usize,
+    /// Packet memory.
+    pub memory: Memory,
+    /// The device of port 0, with a receive queue for each worker.
+    pub receive: String,
+    /// The device of port 1.
+    pub send: String,
+    /// Bounds of the flow table.
+    pub table: TableLimits,
+}
+
+/// A running router. Dropping it stops the workers.
+pub struct Rig {
+    /// Installs and withdraws programs.
+    pub table: TableWriter,
+    /// What the workers count.
+    pub counters: Counters,
+    workers: Workers<DpdkRx, DpdkTx, MbufPool>,
+    /// Keeps the devices, and the routes that workers read.
+    _held: (Vec<DpdkHandle>, FibWriter),
+}
+
+/// The device that repeats `capture` without end, on so many receive queues.
+pub fn receive_device(capture: &Path, queues: usize) -> String {
+    let capture = format!(",rx_pcap={}", capture.display()).repeat(queues);
+    format!("net_pcap0{capture},infinite_rx=1")
+}
+
+/// The device that drops what it is given, and receives nothing.
+pub fn send_device() -> String {
+    "net_null0,no-rx=1".to_owned()
+}
+
+impl Rig {
+    /// Starts it. `on_worker` is called on each worker's thread before it polls.
+    pub fn start(
+        settings: RigSettings<'_>,
+        on_worker: impl Fn(usize) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Result<Rig, PerfError> {
+        let failed = |words: String| PerfError::Failed { what: "vinet".to_owned(), words };
+        let mut eal = EalSettings::new(settings.name);
+        eal.main_core = Some(settings.control_core);
+        eal.memory = settings.memory;
+        eal.pci = false;
+        let eal = Eal::start(&eal).map_err(|e| failed(e.to_string()))?;
+        let pool = Mempool::new(&eal, MempoolSettings::for_mtu(BUFFERS, 1500)).map_err(|e| failed(e.to_string()))?;
+
+        let queues = settings.cores.len() as u16;
+        let (mut handles, mut ports) = (Vec::new(), Vec::new());
+        for (name, device) in [("in", &settings.receive), ("out", &settings.send)] {
+            let config = DpdkConfig { tx_queues: queues, ..DpdkConfig::new(name, device) };
+            let config = DpdkConfig { rx_queues: if name == "in" { queues } else { 1 }, ..config };
+            let port = DpdkPort::open(&eal, &pool, &config).map_err(|e| failed(e.to_string()))?;
+            let (handle, rx, tx) = port.split();
+            let sources = [(0x0a00_0000, 8), (0xac10_0000, 12)].map(|(addr, len)| Prefix::of(Addr::V4(addr), len));
+            let controlled = PrefixSet::new(sources.into_iter().flatten().collect());
+            let settings = PortSettings {
+                name: name.to_owned(),
+                mac: handle.mac(),
+                mtu: 1500,
+                controlled: (name == "in").then_some(controlled),
+                vlan: Vec::new(),
+                queue_depth: 512,
+            };
+            handles.push(handle);
+            ports.push(PortQueues { settings, rx, tx });
+        }
+        let pools = settings.cores.iter().map(|_| pool.handle()).collect();
+        let cores = settings.cores.into_iter().map(Some).collect();
+        let workers = Settings { cores, idle: Idle::Spin, table: settings.table, ..Settings::default() };
+        let register = move |worker: usize| {
+            let guard = eal.register_worker_thread().map_err(|e| e.to_string())?;
+            on_worker(worker)?;
+            Ok(guard)
+        };
+        let running = router::start(workers, ports, pools, register).map_err(|e| failed(e.to_string()))?;
+        let router::Running { table, mut fib, counters, workers, .. } = running;
+
+        let mut routes = FibBuilder::new();
+        for (port, net) in [(0u16, 0xc612_0000u32), (1, 0xc612_0100)] {
+            let gateway = Addr::V4(0xc0a8_0002 + (u32::from(port) << 8));
+            let (to, link) = (Prefix::of(Addr::V4(net), 24), Prefix::of(gateway, 24));
+            routes.route(to.unwrap_or(Prefix::host(gateway)), Target::Via { port, gateway: Some(gateway) });
+            routes.route(link.unwrap_or(Prefix::host(gateway)), Target::Via { port, gateway: None });
+            routes.neighbour(port, gateway, [0x02, 0, 0, 0, 1, port as u8]);
+        }
+        let routes = routes.build().map_err(|e| failed(e.to_string()))?;
+        fib.publish(routes).map_err(|e| failed(e.to_string()))?;
+        Ok(Rig { table, counters, workers, _held: (handles, fib) })
+    }
+
+    /// The counts at the beginning and at the end of so long, and how long it was in truth.
+    pub fn window(&self, length: Duration) -> (Snapshot, Snapshot, Duration) {
+        let (before, started) = (self.counters.snapshot(), Instant::now());
+        std::thread::sleep(length);
+        (before, self.counters.snapshot(), started.elapsed())
+    }
+
+    /// Stops the workers, and says if one of them panicked or a packet has no end.
+    pub fn stop(self) -> Result<Snapshot, PerfError> {
+        let stopped = self.workers.stop();
+        if !stopped.panicked.is_empty() || stopped.counters.balance().difference != 0 {
+            let why = format!("workers {:?} panicked; {:?}", stopped.panicked, stopped.counters.balance());
+            return Err(PerfError::Void { what: "vinet".to_owned(), why });
+        }
+        Ok(stopped.counters)
+    }
+}
+
+/// Packets sent by all ports.
+pub fn sent(snapshot: &Snapshot) -> u64 {
+    snapshot.ports.iter().map(|port| port.tx_packets).sum()
+}
+
+/// Packets received by all ports.
+pub fn received(snapshot: &Snapshot) -> u64 {
+    snapshot.ports.iter().map(|port| port.rx_packets).sum()
+}
