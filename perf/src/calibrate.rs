@@ -18,8 +18,6 @@ use std::path::PathBuf;
 use std::process::Command;
 use std::time::Duration;
 
-pub use routines::hard_payloads;
-
 /// How it is run.
 #[derive(Args)]
 pub struct Options {
@@ -98,7 +96,7 @@ pub fn run(options: &Options) -> Result<(), PerfError> {
         return Err(PerfError::Void { what: "calibrate".to_owned(), why });
     }
 
-    let mut report = Report::new(options.json);
+    let report = Report::new(options.json);
     report.say(&format!(
         "{}; {} passes, seed {}; {} of {} samples disturbed and left out.\n",
         machine::describe(),

@@ -8,8 +8,10 @@
 
 mod calibrate;
 mod capture;
+mod cost;
 mod dut;
 mod fastpath;
+mod frames;
 mod heap;
 mod machine;
 mod pairs;
@@ -43,6 +45,8 @@ enum Command {
     Verify(verify::Options),
     /// What each routine of the cost model takes on this machine, and the file of costs (see docs/BENCHMARKS.md).
     Calibrate(calibrate::Options),
+    /// What every shipped program takes, held against what it declares (see docs/BENCHMARKS.md).
+    Cost(cost::Options),
     /// How long a change of programs takes to reach the workers, with a million installed (root; see docs/BENCHMARKS.md).
     Publication(publication::Options),
     /// The system calls and allocations of a polling worker: none (root; see docs/BENCHMARKS.md).
@@ -57,6 +61,7 @@ fn main() -> ExitCode {
         Command::Fastpath(options) => fastpath::run(&options),
         Command::Verify(options) => verify::run(&options),
         Command::Calibrate(options) => calibrate::run(&options),
+        Command::Cost(options) => cost::run(&options),
         Command::Publication(options) => publication::run(&options),
         Command::Quiet(options) => quiet::run(&options),
         Command::Dut(options) => dut::run(&options),

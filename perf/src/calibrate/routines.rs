@@ -235,7 +235,7 @@ impl Bench {
                     u64::from(folded.count(payload, 0))
                 }];
             for search in searches {
-                let look = |payload: Vec<u8>| Work::new(1, move || drop(black_box(search(black_box(&payload)))));
+                let look = |payload: Vec<u8>| Work::new(1, move || _ = black_box(search(black_box(&payload))));
                 for payload in hard_payloads(self.seed, word, LONGEST_PAYLOAD) {
                     let (mut short, mut long) = (look(payload[..64].to_vec()), look(payload));
                     fixed = fixed.max(self.sampler.cost(&mut short).p99);
@@ -313,7 +313,7 @@ impl Bench {
 }
 
 /// Payloads that are hard for a search in different ways: noise, nearly the word everywhere, its letters everywhere.
-pub fn hard_payloads(seed: u64, word: &[u8], len: usize) -> [Vec<u8>; 3] {
+fn hard_payloads(seed: u64, word: &[u8], len: usize) -> [Vec<u8>; 3] {
     let mut chance = Chance::new(seed);
     let random = (0..len).map(|_| (chance.bits() >> 56) as u8).collect();
     let mut nearly = word.to_vec();

@@ -1,0 +1,185 @@
+//! Traffic that is hard for one program: maximal packets between the addresses that it is about.
+
+use crate::frames::{self, Above, Spec};
+use crate::verify::chance::Chance;
+use vinet_pktops::Executable;
+use vinet_pktops::parse::{Headers, headers};
+use vinet_trusted::addr::{Addr, Prefix};
+use vinet_trusted::program::Program;
+
+/// In which way it is hard.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// Datagrams whose contents nearly hold the words everywhere, each different.
+    NearlyUdp,
+    /// Datagrams with the same content, which does not hold the words.
+    AlikeUdp,
+    /// Segments of many flows, in order, nearly with the words everywhere.
+    NearlyTcp,
+    /// Segments of many flows, in order, full of the words.
+    WithWords,
+    /// Segments of one flow, in order.
+    OneFlow,
+    /// Segments of many flows, out of order.
+    Gaps,
+    /// The first segments of ever new flows.
+    NewFlows,
+    /// Openings of connections, without content.
+    Openings,
+}
+
+impl Kind {
+    /// All.
+    pub const ALL: [Kind; 8] = [
+        Kind::NearlyUdp,
+        Kind::AlikeUdp,
+        Kind::NearlyTcp,
+        Kind::WithWords,
+        Kind::OneFlow,
+        Kind::Gaps,
+        Kind::NewFlows,
+        Kind::Openings,
+    ];
+    /// In words.
+    pub const fn name(self) -> &'static str {
+        match self {
+            Kind::NearlyUdp => "UDP, nearly the words",
+            Kind::AlikeUdp => "UDP, all alike",
+            Kind::NearlyTcp => "TCP, nearly the words",
+            Kind::WithWords => "TCP, full of the words",
+            Kind::OneFlow => "TCP, one flow",
+            Kind::Gaps => "TCP, out of order",
+            Kind::NewFlows => "TCP, new flows",
+            Kind::Openings => "TCP, openings",
+        }
+    }
+    const fn is_udp(self) -> bool {
+        matches!(self, Kind::NearlyUdp | Kind::AlikeUdp)
+    }
+}
+
+/// Destination ports that shipped programs ask for, and one that none asks for. 0 stands for each in turn.
+pub const PORTS: [u16; 9] = [0, 25, 53, 80, 443, 445, 5000, 23, 9];
+/// Sources of programs that are about any: the prefixes of the documentation, as in the shipped programs (RFC 5737).
+const ANY_V4: [u32; 3] = [0xc000_0200, 0xc633_6400, 0xcb00_7100];
+/// The same for IPv6 (RFC 3849).
+const ANY_V6: u128 = 0x2001_0db8 << 96;
+/// How far bytes out of order lie apart, at most.
+const SPAN: u32 = 1 << 20;
+/// The number of a flow's first byte.
+const FIRST_SEQ: u32 = 1000;
+
+/// Packets, parsed, that change a little before each time they are given to a program.
+pub struct Traffic {
+    frames: Vec<(Vec<u8>, Headers)>,
+    kind: Kind,
+    payload_len: u32,
+    turn: u32,
+}
+
+impl Traffic {
+    /// So many packets of `packet_len` bytes from the IP header on, each of which meets the program, to one port.
+    pub fn for_program(
+        program: &Program,
+        executable: &Executable,
+        (kind, port): (Kind, u16),
+        packet_len: usize,
+        count: usize,
+        seed: u64,
+    ) -> Traffic {
+        let mut chance = Chance::new(seed);
+        let cells = executable.cells();
+        let mut payload_len = 0;
+        let frames = (0..count).map(|number| {
+            let cell = &cells[number % cells.len()];
+            let dst = within(cell.dst(), number / cells.len(), &mut chance);
+            let src = within(cell.src(), number / cells.len(), &mut chance);
+            let above = match kind.is_udp() {
+                true => Above::Udp,
+                false => Above::Tcp { seq: FIRST_SEQ, flags: if kind == Kind::Openings { 0x02 } else { 0x10 } },
+            };
+            let headers_len = frames::transport_at(dst) - frames::ETHERNET_LEN + frames::transport_len(above);
+            let payload = content(program, kind, number, packet_len - headers_len, &mut chance);
+            payload_len = payload.len() as u32;
+            let port = if port == 0 { PORTS[1 + number % (PORTS.len() - 1)] } else { port };
+            let (ports, macs) = ([1024 + number as u16, port], [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]]);
+            let (src, ports) = if kind == Kind::OneFlow { (src, [1024, port]) } else { (src, ports) };
+            let spec = Spec { macs, src, dst, ports, ttl: 64, may_be_cut: false, above, payload: &payload };
+            let frame = frames::frame(&spec);
+            let headers = headers(&frame).expect("it was made to be sound");
+            (frame, headers)
+        });
+        let mut frames: Vec<(Vec<u8>, Headers)> = frames.collect();
+        if kind == Kind::OneFlow {
+            let first = frames[0].clone();
+            frames.fill(first);
+        }
+        Traffic { frames, kind, payload_len, turn: 0 }
+    }
+
+    /// The packets as they come next.
+    pub fn go_on(&mut self) {
+        let (turn, count, len) = (self.turn, self.frames.len() as u32, self.payload_len);
+        self.turn = turn.wrapping_add(1);
+        if self.kind.is_udp() {
+            return;
+        }
+        for (number, (frame, headers)) in (0u32..).zip(&mut self.frames) {
+            let at = usize::from(headers.l4_offset);
+            let seq = match self.kind {
+                Kind::OneFlow => turn.wrapping_mul(count).wrapping_add(number).wrapping_mul(len),
+                Kind::Gaps => (turn ^ number << 16).wrapping_mul(0x9e37_79b1) % SPAN,
+                Kind::NewFlows | Kind::Openings => 0,
+                _ => turn.wrapping_mul(len),
+            };
+            frame[at + 4..at + 8].copy_from_slice(&seq.wrapping_add(FIRST_SEQ).to_be_bytes());
+            if matches!(self.kind, Kind::NewFlows | Kind::Openings) {
+                frame[at..at + 2]
+                    .copy_from_slice(&(turn.wrapping_mul(count).wrapping_add(number) as u16).to_be_bytes());
+            }
+        }
+    }
+
+    /// The packets, as a program is given them.
+    pub fn packets(&self) -> impl Iterator<Item = (&[u8], &Headers)> {
+        self.frames.iter().map(|(frame, headers)| (&frame[..], headers))
+    }
+}
+
+/// An address of a prefix; where it holds all, one that programs may be about.
+fn within(prefix: Prefix, number: usize, chance: &mut Chance) -> Addr {
+    let (base, len) = match (prefix.len(), prefix.addr()) {
+        (0, Addr::V4(_)) => (Addr::V4(ANY_V4[number % ANY_V4.len()]), 24),
+        (0, Addr::V6(_)) => (Addr::V6(ANY_V6), 64),
+        (len, base) => (base, len),
+    };
+    let host_bits = (base.width() - len).min(8);
+    base.offset(chance.below(1 << host_bits) as i64).unwrap_or(base)
+}
+
+/// What a packet holds, at most `len` bytes of it.
+fn content(program: &Program, kind: Kind, number: usize, len: usize, chance: &mut Chance) -> Vec<u8> {
+    if kind == Kind::Openings {
+        return Vec::new();
+    }
+    let mut piece: Vec<u8> = Vec::new();
+    for word in program.words() {
+        let from = piece.len();
+        piece.extend(&word.bytes);
+        if kind != Kind::WithWords
+            && let Some(last) = piece[from..].last_mut()
+        {
+            *last ^= 1;
+        }
+        piece.push(b' ');
+    }
+    if piece.is_empty() {
+        piece.extend((0..64).map(|_| chance.bits() as u8));
+    }
+    let mut content: Vec<u8> = piece.iter().copied().cycle().take(len).collect();
+    let is_numbered = !matches!(kind, Kind::AlikeUdp | Kind::OneFlow);
+    if is_numbered && let Some(front) = content.get_mut(..4) {
+        front.copy_from_slice(&(number as u32).to_be_bytes());
+    }
+    content
+}
