@@ -77,8 +77,8 @@ pub fn run(options: &Options) -> Result<(), PerfError> {
     if options.passes == 0 {
         return Err(PerfError::Option("--passes is at least 1".to_owned()));
     }
-    vinet_fastpath::pinning::pin_current_thread(options.core).map_err(|e| PerfError::Option(e.to_string()))?;
     if options.one_pass {
+        vinet_fastpath::pinning::pin_current_thread(options.core).map_err(|e| PerfError::Option(e.to_string()))?;
         let measured = routines::measure(options.seed);
         let cycles: serde_json::Map<String, Value> =
             measured.cycles.into_iter().map(|(key, cycles)| (key.to_owned(), json!(cycles))).collect();

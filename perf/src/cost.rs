@@ -20,7 +20,7 @@ use std::collections::BTreeSet;
 use std::hint::black_box;
 use std::path::PathBuf;
 use std::sync::Arc;
-use traffic::{Kind, PORTS, Traffic};
+use traffic::{Hard, Traffic};
 use vinet_pktops::Executable;
 use vinet_pktops::datagram::Sender;
 use vinet_pktops::parse::Headers;
@@ -61,16 +61,7 @@ struct Priced {
     window: usize,
 }
 
-/// A kind of traffic, to a port.
-type Hard = (Kind, u16);
-
 impl Priced {
-    fn traffic(&self) -> String {
-        match self.hardest {
-            (kind, 0) => format!("{}, several ports", kind.name()),
-            (kind, port) => format!("{}, port {port}", kind.name()),
-        }
-    }
     fn ratio(&self) -> f64 {
         self.measured.p99 / self.declared as f64
     }
@@ -78,14 +69,14 @@ impl Priced {
 
 /// Measures every program, and says which exceed what they declare.
 pub fn run(options: &Options) -> Result<(), PerfError> {
-    vinet_fastpath::pinning::pin_current_thread(options.core).map_err(|e| PerfError::Option(e.to_string()))?;
     let policies = Policies::load(&options.configs.join("policy"))?;
     let mut subjects = inputs::shipped(&options.configs.join("programs"), &policies)?;
     subjects.retain(|subject| options.only.as_ref().is_none_or(|part| subject.name.contains(part.as_str())));
     if subjects.is_empty() {
         return Err(PerfError::Option("no program has such a name".to_owned()));
     }
-    let lemmas = vinet_prover::library();
+    let (machine, lemmas) = (machine::describe(), vinet_prover::library());
+    vinet_fastpath::pinning::pin_current_thread(options.core).map_err(|e| PerfError::Option(e.to_string()))?;
     let mut sampler = Sampler::default();
     let mut priced = Vec::new();
     for subject in &subjects {
@@ -104,7 +95,7 @@ pub fn run(options: &Options) -> Result<(), PerfError> {
     let report = Report::new(options.json);
     report.say(&format!(
         "{}; seed {}; {} of {} samples disturbed and left out.\n",
-        machine::describe(),
+        machine,
         options.seed,
         short(sampler.tally.disturbed as f64),
         short(sampler.tally.batches as f64)
@@ -118,7 +109,7 @@ pub fn run(options: &Options) -> Result<(), PerfError> {
             "program",
             json!({
                 "name": one.name, "declared_cycles": one.declared, "p99_cycles": one.measured.p99,
-                "median_cycles": one.measured.median, "ratio": one.ratio(), "traffic": one.traffic(),
+                "median_cycles": one.measured.median, "ratio": one.ratio(), "traffic": one.hardest.name(),
                 "window": one.window, "above": is_above,
             }),
         );
@@ -127,7 +118,7 @@ pub fn run(options: &Options) -> Result<(), PerfError> {
             short(one.declared as f64),
             format!("{:.0}", one.measured.p99),
             format!("{:.2}", one.ratio()),
-            one.traffic(),
+            one.hardest.name(),
             one.window.to_string(),
             if is_above { "ABOVE" } else { "" }.to_owned(),
         ]);
@@ -151,7 +142,7 @@ fn price(subject: &Subject, lemmas: &LemmaStore, seed: u64, sampler: &mut Sample
     // The hardest kinds and ports, in the smallest and the largest windows; then all windows on these.
     let ends: BTreeSet<usize> = [1, executable.window()].into_iter().collect();
     let mut looks = Vec::new();
-    for hard in Kind::ALL.into_iter().flat_map(|kind| PORTS.map(|port| (kind, port))) {
+    for hard in Hard::all(&subject.program) {
         for &window in &ends {
             looks.push((sampler.glance(&mut work(hard, window)), hard, window));
         }
@@ -208,23 +199,55 @@ mod tests {
     use super::*;
     use std::path::Path;
 
-    #[test]
-    fn every_kind_of_traffic_reaches_every_program() {
+    /// Every shipped program, ready to run.
+    fn shipped() -> Vec<(Subject, Executable)> {
         let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
         let policies = Policies::load(&configs.join("policy")).unwrap_or_else(|error| panic!("{error}"));
         let subjects = inputs::shipped(&configs.join("programs"), &policies).unwrap_or_else(|error| panic!("{error}"));
         let lemmas = vinet_prover::library();
-        for subject in &subjects {
+        let lowered = |subject: Subject| {
             let sent = subject.proven(&lemmas).unwrap_or_else(|error| panic!("{}: {error}", subject.name));
             let checked = sent.check(&lemmas).unwrap_or_else(|error| panic!("{}: {error}", subject.name));
             let executable = Executable::lower(Arc::new(checked)).unwrap_or_else(|error| panic!("{error}"));
-            for kind in Kind::ALL {
-                let traffic = traffic(subject, &executable, (kind, 0), 1);
+            (subject, executable)
+        };
+        subjects.into_iter().map(lowered).collect()
+    }
+
+    /// What came of some traffic.
+    #[derive(Default)]
+    struct Outcome {
+        discarded: usize,
+        generated: usize,
+    }
+
+    fn outcome(executable: &Executable, traffic: &mut Traffic) -> Outcome {
+        let (mut state, mut verdicts, mut outcome) = (executable.state(), Vec::new(), Outcome::default());
+        for _ in 0..4 {
+            traffic.go_on();
+            let packets: Vec<(&[u8], &Headers)> = traffic.packets().collect();
+            executable.run_window(&mut state, &packets, 0, &mut verdicts, &mut |_, _| outcome.generated += 1);
+        }
+        outcome.discarded = verdicts.iter().filter(|verdict| **verdict != vinet_pktops::Verdict::Forward).count();
+        outcome
+    }
+
+    #[test]
+    fn all_traffic_meets_the_program_and_some_makes_it_do_what_it_is_for() {
+        for (subject, executable) in shipped() {
+            let mut sum = Outcome::default();
+            for hard in Hard::all(&subject.program) {
+                let mut traffic = traffic(&subject, &executable, hard, 1);
                 let met = traffic.packets().filter(|(_, headers)| {
                     executable.cells().iter().any(|c| c.src().contains(headers.src) && c.dst().contains(headers.dst))
                 });
-                assert_eq!(met.count(), PACKETS, "{}: {}", subject.name, kind.name());
+                assert_eq!(met.count(), PACKETS, "{}: {}", subject.name, hard.name());
+                let one = outcome(&executable, &mut traffic);
+                sum.discarded += one.discarded;
+                sum.generated += one.generated;
             }
+            let does = if executable.generates() { sum.generated } else { sum.discarded };
+            assert!(does > 0, "{} does nothing on any traffic", subject.name);
         }
     }
 }

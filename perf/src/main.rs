@@ -20,6 +20,7 @@ mod publication;
 mod quiet;
 mod rig;
 mod run;
+mod soak;
 mod table;
 mod verify;
 
@@ -51,6 +52,8 @@ enum Command {
     Publication(publication::Options),
     /// The system calls and allocations of a polling worker: none (root; see docs/BENCHMARKS.md).
     Quiet(quiet::Options),
+    /// The fast path under load while everything changes, for as long as you like (see docs/BENCHMARKS.md).
+    Soak(soak::Options),
     /// One router under test, in this process: what `fastpath` starts.
     #[command(hide = true)]
     Dut(dut::Options),
@@ -64,6 +67,7 @@ fn main() -> ExitCode {
         Command::Cost(options) => cost::run(&options),
         Command::Publication(options) => publication::run(&options),
         Command::Quiet(options) => quiet::run(&options),
+        Command::Soak(options) => soak::run(&options),
         Command::Dut(options) => dut::run(&options),
     };
     match done {

@@ -5,7 +5,8 @@ use crate::verify::chance::Chance;
 use vinet_pktops::Executable;
 use vinet_pktops::parse::{Headers, headers};
 use vinet_trusted::addr::{Addr, Prefix};
-use vinet_trusted::program::Program;
+use vinet_trusted::packet::{Field, Test};
+use vinet_trusted::program::{AddrTerm, Cond, Instr, Program};
 
 /// In which way it is hard.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,8 +59,44 @@ impl Kind {
     }
 }
 
+/// One choice of traffic for a program.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub struct Hard {
+    /// In which way it is hard.
+    pub kind: Kind,
+    /// The destination port; 0 stands for each of [`PORTS`] in turn.
+    pub port: u16,
+    /// Where it is from: a prefix that the program names, or wherever it meets the program.
+    pub from: Option<Prefix>,
+}
+
+impl Hard {
+    /// Every choice for a program.
+    pub fn all(program: &Program) -> Vec<Hard> {
+        let mut froms = vec![None];
+        froms.extend(named(program.body()).into_iter().map(Some));
+        froms.truncate(1 + NAMED_MAX);
+        let mut all = Vec::new();
+        for kind in Kind::ALL {
+            for port in PORTS {
+                all.extend(froms.iter().map(|&from| Hard { kind, port, from }));
+            }
+        }
+        all
+    }
+    /// In words.
+    pub fn name(&self) -> String {
+        match self.port {
+            0 => format!("{}, several ports", self.kind.name()),
+            port => format!("{}, port {port}", self.kind.name()),
+        }
+    }
+}
+
 /// Destination ports that shipped programs ask for, and one that none asks for. 0 stands for each in turn.
-pub const PORTS: [u16; 9] = [0, 25, 53, 80, 443, 445, 5000, 23, 9];
+const PORTS: [u16; 9] = [0, 25, 53, 80, 443, 445, 5000, 23, 9];
+/// How many of the prefixes that a program names are tried.
+const NAMED_MAX: usize = 4;
 /// Sources of programs that are about any: the prefixes of the documentation, as in the shipped programs (RFC 5737).
 const ANY_V4: [u32; 3] = [0xc000_0200, 0xc633_6400, 0xcb00_7100];
 /// The same for IPv6 (RFC 3849).
@@ -82,7 +119,7 @@ impl Traffic {
     pub fn for_program(
         program: &Program,
         executable: &Executable,
-        (kind, port): (Kind, u16),
+        Hard { kind, port, from }: Hard,
         packet_len: usize,
         count: usize,
         seed: u64,
@@ -93,7 +130,9 @@ impl Traffic {
         let frames = (0..count).map(|number| {
             let cell = &cells[number % cells.len()];
             let dst = within(cell.dst(), number / cells.len(), &mut chance);
-            let src = within(cell.src(), number / cells.len(), &mut chance);
+            let is_fit = |from: &Prefix| from.addr().width() == dst.width() && cell.src().overlaps(*from);
+            let from = from.filter(is_fit).unwrap_or(cell.src());
+            let src = within(from, number / cells.len(), &mut chance);
             let above = match kind.is_udp() {
                 true => Above::Udp,
                 false => Above::Tcp { seq: FIRST_SEQ, flags: if kind == Kind::Openings { 0x02 } else { 0x10 } },
@@ -143,6 +182,48 @@ impl Traffic {
     /// The packets, as a program is given them.
     pub fn packets(&self) -> impl Iterator<Item = (&[u8], &Headers)> {
         self.frames.iter().map(|(frame, headers)| (&frame[..], headers))
+    }
+}
+
+/// The prefixes and addresses that a program's selections and conditions name, in order.
+fn named(body: &[Instr]) -> Vec<Prefix> {
+    let mut found = Vec::new();
+    for instr in body {
+        match instr {
+            Instr::Select { test, .. } => of_test(test, &mut found),
+            Instr::If { cond, .. } | Instr::While { cond, .. } => of_cond(cond, &mut found),
+            _ => {}
+        }
+        for block in instr.blocks() {
+            found.extend(named(block));
+        }
+    }
+    found.dedup();
+    found
+}
+
+fn of_test(test: &Test, found: &mut Vec<Prefix>) {
+    match test {
+        Test::In { field: Field::Src, addrs } => found.extend(addrs.prefixes.prefixes()),
+        Test::Not { a } => of_test(a, found),
+        Test::And { a, b } | Test::Or { a, b } => {
+            of_test(a, found);
+            of_test(b, found);
+        }
+        _ => {}
+    }
+}
+
+fn of_cond(cond: &Cond, found: &mut Vec<Prefix>) {
+    match cond {
+        Cond::AddrIn { addrs, .. } => found.extend(addrs.prefixes.prefixes()),
+        Cond::AddrIs { is: AddrTerm::Const { addr }, .. } => found.push(Prefix::host(*addr)),
+        Cond::Not { cond } => of_cond(cond, found),
+        Cond::And { a, b } | Cond::Or { a, b } => {
+            of_cond(a, found);
+            of_cond(b, found);
+        }
+        _ => {}
     }
 }
 
