@@ -1,10 +1,10 @@
 # The project's commands. `make help` lists them; the two that matter are `make demo` and `make test`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit build bench verify setup clean
+.PHONY: help demo test unit build bench verify benchmarks soak setup clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-7s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
 
 demo: ## set up, build, and show the main job on real hosts in network namespaces (root)
 	@scripts/setup.sh run
@@ -32,6 +32,16 @@ verify: ## set up, build, and measure what proofs cost and what they buy, each f
 	@scripts/setup.sh build
 	@scripts/build.sh
 	@target/release/vinet-perf verify
+
+benchmarks: ## set up, build, and measure every measured part of docs/BENCHMARKS.md again (root; nothing else should run)
+	@scripts/setup.sh bench
+	@scripts/build.sh
+	@target/release/vinet-perf report
+
+soak: ## set up, build, and soak the fast path for ten minutes; SOAK='--minutes 60 --seed 7' for others
+	@scripts/setup.sh build
+	@scripts/build.sh
+	@target/release/vinet-perf soak $(SOAK)
 
 setup: ## install what is missing, reserve hugepages, fetch the crates
 	@scripts/setup.sh run

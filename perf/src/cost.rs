@@ -116,7 +116,7 @@ pub fn run(options: &Options) -> Result<(), PerfError> {
         rows.push(vec![
             one.name.clone(),
             short(one.declared as f64),
-            format!("{:.0}", one.measured.p99),
+            short(one.measured.p99.round()),
             format!("{:.2}", one.ratio()),
             one.hardest.name(),
             one.window.to_string(),

@@ -1,4 +1,5 @@
-//! `vinet-perf`: the fast path measured beside its peers.
+//! `vinet-perf`: the router measured, each figure against its bar or beside its peers. docs/BENCHMARKS.md tells of every
+//! subcommand what it measures, what was expected and what came out.
 //!
 //! `vinet-perf fastpath` runs the standard benchmark of docs/BENCHMARKS.md: every router under test in a process of its
 //! own on one core, from `net_pcap` that repeats a capture without end to `net_null`; testpmd (which only moves packets:
@@ -18,6 +19,7 @@ mod pairs;
 mod peers;
 mod publication;
 mod quiet;
+mod report;
 mod rig;
 mod run;
 mod soak;
@@ -54,6 +56,8 @@ enum Command {
     Quiet(quiet::Options),
     /// The fast path under load while everything changes, for as long as you like (see docs/BENCHMARKS.md).
     Soak(soak::Options),
+    /// Measures the measured parts of docs/BENCHMARKS.md again.
+    Report(report::Options),
     /// One router under test, in this process: what `fastpath` starts.
     #[command(hide = true)]
     Dut(dut::Options),
@@ -68,6 +72,7 @@ fn main() -> ExitCode {
         Command::Publication(options) => publication::run(&options),
         Command::Quiet(options) => quiet::run(&options),
         Command::Soak(options) => soak::run(&options),
+        Command::Report(options) => report::run(&options),
         Command::Dut(options) => dut::run(&options),
     };
     match done {

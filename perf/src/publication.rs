@@ -110,6 +110,9 @@ struct Timed {
     used_us: f64,
 }
 
+/// A figure of an install, with what it is called.
+type Column = (&'static str, fn(&Timed) -> f64);
+
 /// Measures, and prints each figure against its bar.
 pub fn run(options: &Options) -> Result<(), PerfError> {
     if options.cores.is_empty() || options.installs < 100 || options.batches == 0 || options.pairs == 0 {
@@ -142,7 +145,7 @@ pub fn run(options: &Options) -> Result<(), PerfError> {
     ));
     let mut rows = vec![["one install, µs", "p50", "p99", "most"].map(str::to_owned).to_vec()];
     let mut p99_us = 0.0;
-    let columns: [(&str, fn(&Timed) -> f64); 3] = [
+    let columns: [Column; 3] = [
         ("the call", |t| t.call_us),
         ("until every worker has taken it over", |t| t.passed_us),
         ("until its last use", |t| t.used_us),

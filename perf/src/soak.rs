@@ -136,8 +136,8 @@ pub fn run(options: &Options) -> Result<(), PerfError> {
     report.say(&format!(
         "{}; {} workers, seed {}, {round} rounds.\n\n\
          {} packets were received, {} of them dropped by {} named reasons; {} came back with the pattern they were sent \
-         with, none with another. {} programs were installed and withdrawn again, in {} batches ({} changes were put off \
-         because workers lagged); {} forwarding tables were published. At {} quiet points the counts of wires, hosts, \
+         with, none with another. {} programs were installed and withdrawn again, in {} batches ({} changes were refused \
+         because workers lagged or a cell was full); {} forwarding tables were published. At {} quiet points the counts of wires, hosts, \
          router and programs agreed to the packet, and the equation held in all {} snapshots between. The worker that \
          hung was named after {} ms; changes were refused until it went on. Memory never was more than {} bytes above \
          the start.",

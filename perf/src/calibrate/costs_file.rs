@@ -1,8 +1,8 @@
 //! The file of costs: every key with what it is the price of, read and written.
 
+use crate::machine;
 use crate::run::PerfError;
 use std::path::Path;
-use std::time::{SystemTime, UNIX_EPOCH};
 use vinet_session::policy_file;
 use vinet_trusted::policy::Costs;
 
@@ -86,7 +86,7 @@ fn text(head: &Head, declared: impl Fn(&str) -> Option<u32>) -> String {
          # command: {}\n",
         head.passes,
         head.machine,
-        today(),
+        machine::today(),
         head.command
     );
     for (key, what) in KEYS {
@@ -95,29 +95,6 @@ fn text(head: &Head, declared: impl Fn(&str) -> Option<u32>) -> String {
         }
     }
     text
-}
-
-/// The day in UTC, as 2026-01-31.
-fn today() -> String {
-    let seconds = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
-    date_of(seconds / 86_400)
-}
-
-/// The date of a day since 1970-01-01 in the Gregorian calendar.
-fn date_of(mut days: u64) -> String {
-    let is_leap = |year: u64| year.is_multiple_of(4) && (!year.is_multiple_of(100) || year.is_multiple_of(400));
-    let mut year = 1970;
-    while days >= 365 + u64::from(is_leap(year)) {
-        days -= 365 + u64::from(is_leap(year));
-        year += 1;
-    }
-    let lengths = [31, 28 + u64::from(is_leap(year)), 31, 30, 31, 30, 31, 31, 30, 31, 30, 31];
-    let mut month = 0;
-    while days >= lengths[month] {
-        days -= lengths[month];
-        month += 1;
-    }
-    format!("{year:04}-{:02}-{:02}", month + 1, days + 1)
 }
 
 #[cfg(test)]
@@ -142,13 +119,5 @@ mod tests {
         let file = tempfile::NamedTempFile::new().expect("a file");
         write(file.path(), &head, |key| (key != "turn").then_some(1)).unwrap_or_else(|error| panic!("{error}"));
         assert!(read(file.path()).is_err());
-    }
-
-    #[test]
-    fn days_have_dates() {
-        let dates = [(0, "1970-01-01"), (11_016, "2000-02-29"), (11_017, "2000-03-01"), (20_783, "2026-11-26")];
-        for (days, date) in dates {
-            assert_eq!(date_of(days), date);
-        }
     }
 }

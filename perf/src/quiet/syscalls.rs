@@ -169,13 +169,13 @@ mod tests {
         let watch = calls.watch();
         let asks = |times: usize| {
             // SAFETY: getppid has no preconditions.
-            (0..times).for_each(|_| drop(std::hint::black_box(unsafe { libc::getppid() })));
+            (0..times).for_each(|_| _ = std::hint::black_box(unsafe { libc::getppid() }));
         };
         let watched = std::thread::spawn(move || {
             watch.watch_this_thread().expect("a filter");
             asks(3);
             // Long enough to be seen, were it to make any.
-            (0..1_000_000u64).for_each(|i| drop(std::hint::black_box(i)));
+            (0..1_000_000u64).for_each(|i| _ = std::hint::black_box(i));
             asks(4);
         });
         asks(10);
