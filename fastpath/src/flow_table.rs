@@ -11,17 +11,22 @@
 //! Only an [`Executable`](vinet_pktops::Executable) can be installed, whose cells come from the gate of the trusted
 //! base.
 //!
-//! The parts: `cells` is the hash table of one family, `program` what is installed and counted, `writer` the changes,
-//! `family` those of one family.
+//! The parts: `slots` is the hash table of one family, `act` what a slot says, `hash` and `key` what it is found by;
+//! `cells` is how workers look a burst up, `found` what they find; `program` is what is installed and counted;
+//! `writer` makes the changes, `family` those of one family, `growth` the next larger table beside the present one.
 
+mod act;
 mod cells;
 mod family;
+mod found;
+mod growth;
+mod hash;
 mod key;
 mod program;
+mod slots;
 mod writer;
 
 use std::ops::ControlFlow;
-use std::sync::Mutex;
 
 use vinet_trusted::addr::Addr;
 
@@ -29,42 +34,47 @@ pub use cells::SHAPES_MAX;
 pub use program::{Install, InstallId, ProgramCounts};
 pub use writer::{Batch, CELLS_PER_PROGRAM_MAX, CHAIN_LEN_MAX, Finished, InstallError, StartError, TableWriter};
 
-pub(crate) use cells::Found;
+pub(crate) use found::{Findings, Found};
 pub(crate) use program::{Installed, Meter, Outcome, ProgramCounters};
 
 use crate::publication::Reader;
-use cells::{Cells, Chain, Scratch};
+use act::{Act, ActKind};
+use cells::{Cells, Scratch};
+use found::Finds;
 use key::Key;
+use program::Programs;
 
 /// What workers read. Changed by the one [`TableWriter`].
 pub struct FlowTable {
     v4: Cells<key::V4>,
     v6: Cells<key::V6>,
+    programs: Programs,
     counters: ProgramCounters,
-    /// What the writer left when it was dropped, freed with the table: workers may still have been running.
-    left: Mutex<writer::Left>,
 }
 
 /// Room for the look-ups of one burst, made once for each worker.
 pub struct TableScratch {
     v4: Scratch<key::V4>,
     v6: Scratch<key::V6>,
+    finds: Finds,
 }
 
 impl TableScratch {
     /// Room for a burst.
     #[must_use]
     pub fn new() -> TableScratch {
-        TableScratch { v4: Scratch::new(), v6: Scratch::new() }
+        TableScratch { v4: Scratch::new(), v6: Scratch::new(), finds: Finds::new() }
     }
-    /// Adds the packet of `lane` to the burst that is looked up next.
-    #[inline]
-    pub fn push(&mut self, lane: u8, src: Addr, dst: Addr) {
-        if let Some(pair) = key::V4::of(src, dst) {
-            self.v4.push(lane, pair);
-        } else if let Some(pair) = key::V6::of(src, dst) {
-            self.v6.push(lane, pair);
-        }
+    /// Adds the IPv4 packet of `lane`, below [`BURST_LEN_MAX`](crate::port::BURST_LEN_MAX), to the burst that is looked
+    /// up next. What is beyond that many packets is not looked up.
+    #[inline(always)]
+    pub fn push_v4(&mut self, lane: u8, src: u32, dst: u32) {
+        self.v4.push(lane, key::V4::new(src, dst));
+    }
+    /// The same for an IPv6 packet.
+    #[inline(always)]
+    pub fn push_v6(&mut self, lane: u8, src: u128, dst: u128) {
+        self.v6.push(lane, key::V6::new(src, dst));
     }
 }
 
@@ -77,17 +87,37 @@ impl Default for TableScratch {
 impl FlowTable {
     /// Whether no program claims anything, as this reader sees it.
     #[inline]
-    pub(crate) fn is_empty_for(&self, reader: &Reader) -> bool {
+    pub fn is_empty_for(&self, reader: &Reader) -> bool {
         self.v4.is_empty_for(reader) && self.v6.is_empty_for(reader)
     }
 
-    /// Looks up the burst in `scratch`, which is then empty, and notes what it finds by lane.
+    /// Looks up the burst in `scratch`, which then holds no packets any more, and tells what it found.
     #[inline]
-    pub(crate) fn look_up<'r>(&'r self, reader: &'r Reader, scratch: &mut TableScratch, found: &mut [Found<'r>]) {
-        self.v4.look_up(reader, &mut scratch.v4, found);
-        self.v6.look_up(reader, &mut scratch.v6, found);
-        scratch.v4.clear();
-        scratch.v6.clear();
+    pub(crate) fn look_up<'r>(&'r self, reader: &'r Reader, scratch: &'r mut TableScratch) -> Findings<'r> {
+        let TableScratch { v4, v6, finds } = scratch;
+        finds.clear();
+        // What comes next is the counting of a verdict, or the running of a program.
+        let meet = |act: ActKind| match act {
+            ActKind::Discard(program) => self.counters.prefetch(reader, program),
+            ActKind::Run(program) => self.programs.prefetch(program),
+            ActKind::Chain(_) | ActKind::Nothing => {}
+        };
+        if !v4.is_empty() {
+            self.v4.look_up(reader, v4, finds, meet);
+            v4.clear();
+        }
+        if !v6.is_empty() {
+            self.v6.look_up(reader, v6, finds, meet);
+            v6.clear();
+        }
+        Findings::new(finds)
+    }
+
+    /// Looks up the burst in `scratch`, as a worker does, and gives a bit for each lane whose packet some program
+    /// wants: for measurements.
+    #[inline]
+    pub fn wanted_lanes(&self, reader: &Reader, scratch: &mut TableScratch) -> u64 {
+        self.look_up(reader, scratch).lanes()
     }
 
     /// Gives the programs to run on a packet to `run`, in order, until it breaks.
@@ -99,41 +129,62 @@ impl FlowTable {
         found: &Found<'r>,
         mut run: impl FnMut(&'r Installed) -> ControlFlow<()>,
     ) {
-        let Some(chain) = found.chain else { return };
         if !found.more {
-            for (_, program) in chain.runs() {
-                if run(program).is_break() {
-                    return;
-                }
-            }
+            self.each_of((src, dst), found.run, &mut run);
             return;
         }
-        let mut chains: [Option<&'r Chain>; SHAPES_MAX] = [None; SHAPES_MAX];
-        let mut places = chains.iter_mut();
-        let mut take = |chain| {
-            // There is at most one chain for each shape.
+        let mut acts = [Act::NOTHING; SHAPES_MAX];
+        let mut places = acts.iter_mut();
+        let take = |act| {
+            // There is at most one cell for each shape.
             if let Some(place) = places.next() {
-                *place = Some(chain);
+                *place = act;
             }
         };
         if let Some(pair) = key::V4::of(src, dst) {
-            self.v4.each_chain(reader, pair, &mut take);
+            self.v4.each_act(reader, pair, take);
         } else if let Some(pair) = key::V6::of(src, dst) {
-            self.v6.each_chain(reader, pair, &mut take);
+            self.v6.each_act(reader, pair, take);
         }
         let mut after = None;
         loop {
-            let next = chains
-                .iter()
-                .map_while(|chain| *chain)
-                .flat_map(Chain::runs)
-                .filter(|&(id, _)| after.is_none_or(|after| id > after))
-                .min_by_key(|&(id, _)| id);
-            let Some((id, program)) = next else { return };
+            let mut next: Option<&Installed> = None;
+            for &act in &acts {
+                self.each_of((src, dst), act, |program| {
+                    let is_next = after.is_none_or(|after| program.id > after);
+                    if is_next && next.is_none_or(|next| program.id < next.id) {
+                        next = Some(program);
+                    }
+                    ControlFlow::Continue(())
+                });
+            }
+            let Some(program) = next else { return };
             if run(program).is_break() {
                 return;
             }
-            after = Some(id);
+            after = Some(program.id);
+        }
+    }
+
+    /// Gives the programs of one act that are run to `visit`, in order, until it breaks.
+    #[inline]
+    fn each_of<'r>(
+        &'r self,
+        (_, dst): (Addr, Addr),
+        act: Act,
+        mut visit: impl FnMut(&'r Installed) -> ControlFlow<()>,
+    ) {
+        match act.kind() {
+            ActKind::Nothing | ActKind::Discard(_) => {}
+            // Nothing comes after it, whichever it says.
+            ActKind::Run(program) => drop(visit(self.programs.program(program))),
+            ActKind::Chain(index) => {
+                let chain = match dst {
+                    Addr::V4(_) => self.v4.chain(index),
+                    Addr::V6(_) => self.v6.chain(index),
+                };
+                let _ = chain.runs().try_for_each(visit);
+            }
         }
     }
 
@@ -149,25 +200,6 @@ impl Installed {
     #[inline]
     pub(crate) fn slot(&self) -> u32 {
         self.slot
-    }
-}
-
-impl Drop for FlowTable {
-    fn drop(&mut self) {
-        let left = std::mem::take(self.left.get_mut().unwrap_or_else(std::sync::PoisonError::into_inner));
-        let retired = left
-            .entries
-            .iter()
-            .filter_map(|&(v6, index)| if v6 { self.v6.chain_of(index) } else { self.v4.chain_of(index) });
-        let mut chains: Vec<*const Chain> = retired.collect();
-        chains.extend(self.v4.chains_mut());
-        chains.extend(self.v6.chains_mut());
-        // A retired tombstone may still be linked, but leads to no chain; every other retired entry is unlinked, so
-        // no chain is listed twice.
-        for chain in chains {
-            // SAFETY: it came from `Box::into_raw`, is listed once, and the table has no other owner.
-            drop(unsafe { Box::from_raw(chain.cast_mut()) });
-        }
     }
 }
 

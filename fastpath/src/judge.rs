@@ -11,6 +11,7 @@ use vinet_trusted::addr::Addr;
 
 use crate::drop_reason::DropReason;
 use crate::fib::{Fib, Hop, Station};
+use crate::flow_table::TableScratch;
 use crate::link::{Face, PLAIN_LEN};
 use crate::port::BURST_LEN_MAX;
 
@@ -76,6 +77,15 @@ impl Lane {
     #[inline]
     pub(crate) fn pair(&self, wide: &Wide) -> (Addr, Addr) {
         if self.is_v6 { (Addr::V6(wide.src), Addr::V6(wide.dst)) } else { (Addr::V4(self.src), Addr::V4(self.dst)) }
+    }
+    /// Adds it to the look-ups of the burst in which it has this number.
+    #[inline]
+    pub(crate) fn look_up_in(&self, scratch: &mut TableScratch, number: u8, wide: &Wide) {
+        if self.is_v6 {
+            scratch.push_v6(number, wide.src, wide.dst);
+        } else {
+            scratch.push_v4(number, self.src, self.dst);
+        }
     }
     /// Its family.
     #[inline]

@@ -38,6 +38,12 @@ pub unsafe trait Zeroed {}
 unsafe impl Zeroed for u8 {}
 // SAFETY: zero is a number, and an atomic has the layout of its number.
 unsafe impl Zeroed for std::sync::atomic::AtomicU8 {}
+// SAFETY: as above.
+unsafe impl Zeroed for std::sync::atomic::AtomicU64 {}
+// SAFETY: zero is the null pointer.
+unsafe impl<T> Zeroed for std::sync::atomic::AtomicPtr<T> {}
+// SAFETY: an array of values for each of which zeros are a value.
+unsafe impl<T: Zeroed, const N: usize> Zeroed for [T; N] {}
 
 /// `len` values of `T`, zeros at first, at one address until dropped.
 pub struct Region<T> {

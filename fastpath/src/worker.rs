@@ -37,7 +37,7 @@ use crate::fragment::FragmentScratch;
 use crate::hold::{HoldQueue, ResolveSender};
 use crate::judge::{Lane, Lanes, Way};
 use crate::link::{self, Face};
-use crate::port::{BURST_LEN_MAX, Burst, PacketBuf, PacketPool, RxQueue, TxQueue};
+use crate::port::{Burst, PacketBuf, PacketPool, RxQueue, TxQueue};
 use crate::publication::Reader;
 use crate::queue::OutputQueue;
 use crate::settings::{Idle, Settings};
@@ -211,35 +211,37 @@ where
         let (fib, face) = (self.fib.read(&self.reader), &self.exit.faces[port]);
         let mut bytes = 0;
         let Lanes { lanes, wide } = &mut *self.lanes;
-        for ((packet, lane), wide) in self.burst.packets().iter().zip(&mut *lanes).zip(&mut *wide) {
+        for (number, (packet, (lane, wide))) in
+            self.burst.packets().iter().zip(lanes.iter_mut().zip(&mut *wide)).enumerate()
+        {
             bytes += packet.bytes().len() as u64;
             lane.judge(wide, packet.bytes(), face, fib);
+            if meets_programs && lane.way == Way::Transit {
+                lane.look_up_in(&mut self.scratch, number as u8, wide);
+            }
         }
         let counts = &mut self.exit.tally.ports[port];
         counts.rx_packets += received as u64;
         counts.rx_bytes += bytes;
 
-        // Look up the programs, and act, in order.
+        // Look up the programs of all together.
         let context = Context { reader: &self.reader, table: &self.table, fib, input: port as u16, now_ns };
-        if meets_programs {
-            for (number, (lane, wide)) in lanes.iter().zip(&*wide).enumerate().take(received) {
-                if lane.way == Way::Transit {
-                    let (src, dst) = lane.pair(wide);
-                    self.scratch.push(number as u8, src, dst);
-                }
-            }
-            let mut found = [Found::default(); BURST_LEN_MAX];
-            self.table.look_up(&self.reader, &mut self.scratch, &mut found);
-            for ((packet, found), (lane, wide)) in self.burst.drain().zip(&found).zip(lanes.iter().zip(&*wide)) {
-                if lane.way == Way::Transit && (found.discard.is_some() || found.chain.is_some()) {
-                    self.exit.meet_programs(packet, lane, lane.pair(wide), found, &context);
-                } else {
+        let found = meets_programs.then(|| self.table.look_up(&self.reader, &mut self.scratch));
+
+        // Act, in order.
+        match found.filter(|found| found.lanes() != 0) {
+            None => {
+                for (packet, lane) in self.burst.drain().zip(&*lanes) {
                     self.exit.go(packet, lane, &context);
                 }
             }
-        } else {
-            for (packet, lane) in self.burst.drain().zip(&*lanes) {
-                self.exit.go(packet, lane, &context);
+            Some(found) => {
+                for (number, (packet, (lane, wide))) in self.burst.drain().zip(lanes.iter().zip(&*wide)).enumerate() {
+                    match found.get(number) {
+                        Some(found) => self.exit.meet_programs(packet, lane, lane.pair(wide), &found, &context),
+                        None => self.exit.go(packet, lane, &context),
+                    }
+                }
             }
         }
         self.exit.free_dropped();

@@ -1,51 +1,41 @@
-//! The cells of one family: an open-addressed hash table over (source, destination) pairs that one writer changes
-//! while workers read.
+//! The cells of one family, as workers look them up.
 //!
 //! A cell's *shape* is the pair of its prefix lengths. Every shape in use has its own secret hash, and a packet is
-//! looked up once for each shape that could hold it. Which those are, a *front* tells: one byte for each hash of a
-//! masked destination, with a bit for every shape that some cell to such a destination has. So a packet to someone
-//! without programs costs one look at the front per destination length, and an owner with many source lengths slows
-//! only its own packets.
+//! looked up once for each shape that could hold it: for exact pairs always, and so for a shape that is the only one
+//! with its length of destination; for others where the front says that there is some cell to its destination. So a
+//! packet to someone without programs costs one look at the front for each such length, and an owner with many source
+//! lengths slows only its own packets.
 //!
-//! A bucket is one cache line: eight tags of 16 bits and eight indices of entries. An *entry* never changes while it
-//! can be reached; a change makes a new version that is born in the epoch of its batch and leads to the version
-//! before, which a worker of an earlier epoch reads. A deletion is a version without programs (a tombstone), unlinked
-//! when all have passed it.
+//! A slot says the newest act of its cell, and leads to a *version* as long as some worker may want the act before: the
+//! version says in which epoch the newest act was born, and what the cell said before it. A deletion is a change to no
+//! act, whose slot is emptied when every worker has passed it.
 //!
-//! Expected cost of a burst: front 1 line, bucket 1 line, and for a hit the entry 1 line, each prefetched for the
-//! whole burst before it is read: 9.8 ns per independent random load beyond the caches, 1 to 2 ns within them.
+//! Expected cost of a burst: one tag word, and for a hit one line of slots, each fetched for the whole burst before it
+//! is read: 9.8 ns per independent random load beyond the caches, 1 to 2 ns within them.
 
-use std::cell::UnsafeCell;
-use std::mem::MaybeUninit;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, AtomicU32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
-use ahash::RandomState;
-
+use super::act::{Act, ActKind, Meta, NO_VERSION};
+use super::found::Finds;
+use super::hash::{Hasher, Mix, Tweak};
 use super::key::Key;
-use super::program::{InstallId, Installed, Permit};
+use super::program::{InstallId, Installed};
+use super::slots::Slots;
+use crate::port::BURST_LEN_MAX;
 use crate::publication::{Domain, Epoch, Published, Reader};
 use crate::region::{NoMemory, Region, Zeroed};
 
 /// The most shapes in use at once, in each family.
 pub const SHAPES_MAX: usize = 64;
-/// Slots of a bucket.
-const BUCKET_SLOTS: usize = 8;
-/// Buckets that a probe looks at, at most. An entry that does not fit in so many makes the table grow; at the load
-/// below that is ten standard deviations away. A reader stops at the first bucket that none was passed on from,
-/// nearly always its first.
-const PROBE_BUCKETS_MAX: usize = 64;
-/// Cells per bucket, on average, above which the table grows.
-const LOAD_MAX: usize = 5;
-/// Buckets of the smallest table.
-const BUCKETS_MIN: usize = 64;
-/// The index of no entry, which is what zeroed memory holds. The first entry has index 1.
-pub(super) const NONE: u32 = 0;
+/// Chance and other matches of tags that are looked at together.
+const CANDIDATES_MAX: usize = 512;
 
 /// A program in a chain. The pointer is good as long as the chain can be reached.
 #[derive(Clone, Copy)]
 pub(crate) struct ProgramRef {
     pub(super) id: InstallId,
+    pub(super) slot: u32,
     pub(super) installed: *const Installed,
 }
 
@@ -55,10 +45,12 @@ unsafe impl Send for ProgramRef {}
 // SAFETY: as above.
 unsafe impl Sync for ProgramRef {}
 
-/// What is done with the packets of a cell that is not just one verdict.
+/// What is done with the packets of a cell where several programs meet.
+#[derive(Clone, Default)]
 pub(crate) struct Chain {
-    /// The programs that drop every packet of the cell, in order of installation; the first is the one that is counted.
-    pub(super) verdicts: Vec<(ProgramRef, Permit)>,
+    /// The programs that drop every packet of the cell, in order of installation, with the acts that stand for their
+    /// permits; the first is the one that is counted.
+    pub(super) verdicts: Vec<(ProgramRef, Act)>,
     /// The programs that are run, in order of installation.
     pub(super) runs: Vec<ProgramRef>,
 }
@@ -68,126 +60,22 @@ impl Chain {
         self.verdicts.is_empty() && self.runs.is_empty()
     }
     /// The programs that are run, in order of installation.
-    pub(crate) fn runs(&self) -> impl Iterator<Item = (InstallId, &Installed)> {
+    pub(super) fn runs(&self) -> impl Iterator<Item = &Installed> {
         // SAFETY: a program is unlinked from every chain in the epoch in which it is withdrawn, and freed when every
         // worker has seen that epoch. Whoever can reach this chain has seen an earlier one, or is the writer, and
         // `self` is borrowed from it; so the program outlives the borrow.
-        self.runs.iter().map(|program| (program.id, unsafe { &*program.installed }))
-    }
-    pub(super) fn first_verdict(&self) -> Option<u32> {
-        // SAFETY: as in `runs`.
-        self.verdicts.first().map(|(program, _permit)| unsafe { (*program.installed).slot })
+        self.runs.iter().map(|program| unsafe { &*program.installed })
     }
 }
 
-/// What is done with the packets of a cell.
-#[derive(Clone, Copy)]
-pub(super) enum Act {
-    /// Nothing: the cell is deleted.
-    Nothing,
-    /// They are dropped, and counted for this program's slot.
-    Discard { program: u32, permit: Permit, id: InstallId },
-    /// See the chain.
-    Chain(*const Chain),
-}
-
-/// A version of a cell.
-pub(super) struct Entry<K> {
-    pub(super) key: K,
-    pub(super) birth: Epoch,
-    pub(super) act: Act,
-    pub(super) previous: u32,
-    pub(super) shape: u8,
-}
-
-struct EntryCell<K>(UnsafeCell<MaybeUninit<Entry<K>>>);
-
-// SAFETY: `MaybeUninit` takes any bytes.
-unsafe impl<K> Zeroed for EntryCell<K> {}
-// SAFETY: an entry is written only while it cannot be reached (`Cells::write`), and then only read.
-unsafe impl<K: Send + Sync> Sync for EntryCell<K> {}
-// SAFETY: as above; the chain pointer in it is good on every thread.
-unsafe impl<K: Send + Sync> Send for EntryCell<K> {}
-
-/// One cache line of tags and indices. A tag of zero is an empty slot.
-#[repr(C, align(64))]
-struct Bucket {
-    /// Slots 0 to 3 and 4 to 7, 16 bits each, slot 0 lowest.
-    tags: [AtomicU64; 2],
-    entries: [AtomicU32; BUCKET_SLOTS],
-    /// Entries that would be here had there been room: a probe goes on to the next bucket.
-    passed_by: AtomicU32,
+/// What a cell said before its newest act, and since when it says that.
+pub(super) struct Version {
+    birth: AtomicU64,
+    before: AtomicU64,
 }
 
 // SAFETY: atomics of zero, which are numbers.
-unsafe impl Zeroed for Bucket {}
-
-/// The tag of a hash: its high bits, never zero.
-#[inline]
-fn tag_of(hash: u64) -> u16 {
-    ((hash >> 48) as u16).max(1)
-}
-
-/// The high bit of each 16-bit lane of `tags` that equals `tag`. A lane above a match may be named wrongly, which
-/// costs a look at an entry and nothing else.
-#[inline]
-fn lanes_equal(tags: u64, tag: u16) -> u64 {
-    const ONES: u64 = 0x0001_0001_0001_0001;
-    let difference = tags ^ (u64::from(tag) * ONES);
-    difference.wrapping_sub(ONES) & !difference & (ONES << 15)
-}
-
-impl Bucket {
-    /// The slots whose tag is `tag` (or, rarely, is not).
-    #[inline]
-    fn matches(&self, tag: u16) -> impl Iterator<Item = usize> {
-        let low = lanes_equal(self.tags[0].load(Ordering::Relaxed), tag);
-        let high = lanes_equal(self.tags[1].load(Ordering::Relaxed), tag);
-        let mut lanes = u128::from(low) | u128::from(high) << 64;
-        std::iter::from_fn(move || {
-            let bit = lanes.trailing_zeros();
-            (bit < 128).then(|| {
-                lanes &= lanes - 1;
-                (bit / 16) as usize
-            })
-        })
-    }
-    fn tag(&self, slot: usize) -> u16 {
-        (self.tags[slot / 4].load(Ordering::Relaxed) >> (slot % 4 * 16)) as u16
-    }
-    fn set_tag(&self, slot: usize, tag: u16) {
-        let word = &self.tags[slot / 4];
-        let shift = slot % 4 * 16;
-        let tags = word.load(Ordering::Relaxed) & !(0xffff << shift) | u64::from(tag) << shift;
-        // Only the writer stores tags, so this is no lost update. Release: whoever sees the tag may load the index.
-        word.store(tags, Ordering::Release);
-    }
-}
-
-/// The buckets and the front. Shared by the indexes that differ only in shapes.
-pub(super) struct Slots {
-    buckets: Region<Bucket>,
-    front: Region<AtomicU8>,
-}
-
-impl Slots {
-    fn new(cells: usize) -> Result<Slots, NoMemory> {
-        let buckets = (cells / LOAD_MAX + 1).next_power_of_two().max(BUCKETS_MIN);
-        // At least two bytes of front for each cell, so that most destinations without programs are told apart.
-        Ok(Slots { buckets: Region::new(buckets)?, front: Region::new(buckets * 2 * BUCKET_SLOTS)? })
-    }
-    fn bucket(&self, number: usize) -> &Bucket {
-        &self.buckets[number & (self.buckets.len() - 1)]
-    }
-    #[inline]
-    fn home(&self, hash: u64) -> usize {
-        hash as usize & (self.buckets.len() - 1)
-    }
-    #[inline]
-    fn front(&self, hash: u64) -> &AtomicU8 {
-        &self.front[hash as usize & (self.front.len() - 1)]
-    }
-}
+unsafe impl Zeroed for Version {}
 
 /// A pair of prefix lengths in use.
 #[derive(Clone)]
@@ -196,167 +84,188 @@ pub(super) struct Shape<K> {
     pub(super) src_len: u8,
     pub(super) dst_len: u8,
     mask: K,
-    hash: RandomState,
+    tweak: Tweak,
+    /// How its destinations are hashed for the front.
+    pub(super) destination: Destination<K>,
     /// Cells that are linked.
     pub(super) cells: usize,
 }
 
 impl<K: Key> Shape<K> {
-    pub(super) fn new(id: u8, src_len: u8, dst_len: u8, secret: &Secret) -> Shape<K> {
-        Shape { id, src_len, dst_len, mask: K::mask(src_len, dst_len), hash: secret.state(1 + id), cells: 0 }
+    pub(super) fn new(id: u8, src_len: u8, dst_len: u8, hasher: &Hasher) -> Shape<K> {
+        // Destinations have the numbers from 0 to 128.
+        let tweak = hasher.tweak(1000 + u64::from(id));
+        let destination = Destination::new(dst_len, hasher);
+        Shape { id, src_len, dst_len, mask: K::mask(src_len, dst_len), tweak, destination, cells: 0 }
     }
+    #[inline(always)]
     pub(super) fn key(&self, pair: K) -> K {
         pair.masked(self.mask)
     }
-    pub(super) fn hash(&self, key: K) -> u64 {
-        key.keyed_hash(&self.hash)
+    #[inline(always)]
+    pub(super) fn hash(&self, key: K, mix: impl Mix) -> u64 {
+        key.hash(mix, self.tweak)
     }
     /// Most specific first: the longer pair, then the longer source.
     pub(super) fn rank(&self) -> std::cmp::Reverse<(u16, u8)> {
         std::cmp::Reverse((u16::from(self.src_len) + u16::from(self.dst_len), self.src_len))
     }
-    fn front_bit(&self) -> u8 {
+    /// Whether it holds one pair of addresses. Such cells are not marked in the front.
+    pub(super) fn is_exact(&self) -> bool {
+        self.src_len == K::WIDTH && self.dst_len == K::WIDTH
+    }
+    pub(super) fn front_bit(&self) -> u8 {
         1 << (self.id % 8)
     }
 }
 
-/// The secret that hashes are keyed with, from the system's random source: nobody outside can pick addresses that
-/// collide.
-pub(super) struct Secret([u64; 4]);
+/// How destinations of one length are hashed for the front.
+#[derive(Clone, Copy)]
+pub(super) struct Destination<K> {
+    mask: K,
+    tweak: Tweak,
+}
 
-impl Secret {
-    pub(super) fn draw() -> Result<Secret, getrandom::Error> {
-        Ok(Secret([getrandom::u64()?, getrandom::u64()?, getrandom::u64()?, getrandom::u64()?]))
+impl<K: Key> Destination<K> {
+    fn new(len: u8, hasher: &Hasher) -> Destination<K> {
+        Destination { mask: K::mask(0, len), tweak: hasher.tweak(u64::from(len)) }
     }
-    /// A hash function of its own for each number.
-    fn state(&self, number: u8) -> RandomState {
-        let [a, b, c, d] = self.0;
-        let derive = RandomState::with_seeds(a, b, c, d);
-        let seed = |lane: u8| derive.hash_one((number, lane));
-        RandomState::with_seeds(seed(0), seed(1), seed(2), seed(3))
+    #[inline(always)]
+    pub(super) fn hash(&self, pair: K, mix: impl Mix) -> u64 {
+        pair.masked(self.mask).hash(mix, self.tweak)
     }
 }
 
-/// A destination length in use, and the shapes that have it.
-struct Destinations<K> {
-    mask: K,
-    hash: RandomState,
-    /// Indices into `Index::shapes`.
+/// Shapes with one length of destination, which the front tells apart.
+struct Group<K> {
+    destination: Destination<K>,
+    /// Places in `Index::shapes`.
     shapes: Vec<u8>,
     /// The front bits of those shapes.
     bits: u8,
 }
 
 /// What a worker finds a cell with: the shapes in use, most specific first, and the slots.
-pub(super) struct Index<K> {
-    pub(super) shapes: Vec<Shape<K>>,
-    destinations: Vec<Destinations<K>>,
-    slots: Arc<Slots>,
+pub(super) struct Index<K: Key> {
+    shapes: Vec<Shape<K>>,
+    /// Places of the shapes that are looked up for every packet.
+    direct: Vec<u8>,
+    groups: Vec<Group<K>>,
+    slots: Arc<Slots<K>>,
 }
 
 impl<K: Key> Index<K> {
-    pub(super) fn new(mut shapes: Vec<Shape<K>>, slots: Arc<Slots>, secret: &Secret) -> Index<K> {
+    pub(super) fn new(mut shapes: Vec<Shape<K>>, slots: Arc<Slots<K>>) -> Index<K> {
         shapes.sort_by_key(Shape::rank);
-        let mut destinations: Vec<Destinations<K>> = Vec::new();
+        let mut direct: Vec<u8> = (0..shapes.len() as u8).filter(|&i| shapes[usize::from(i)].is_exact()).collect();
+        let mut groups: Vec<Group<K>> = Vec::new();
         let mut lengths: Vec<u8> = shapes.iter().map(|shape| shape.dst_len).collect();
         lengths.sort_unstable();
         lengths.dedup();
         for len in lengths.into_iter().rev() {
-            let members: Vec<u8> = (0..shapes.len() as u8).filter(|&i| shapes[usize::from(i)].dst_len == len).collect();
+            let is_member = |shape: &Shape<K>| shape.dst_len == len && !shape.is_exact();
+            let members: Vec<u8> = (0..shapes.len() as u8).filter(|&i| is_member(&shapes[usize::from(i)])).collect();
+            if members.len() <= 1 {
+                // The front would cost as much as the look-up that it might spare.
+                direct.extend(members);
+                continue;
+            }
             let bits = members.iter().fold(0, |bits, &i| bits | shapes[usize::from(i)].front_bit());
-            destinations.push(Destinations {
-                mask: K::mask(0, len),
-                hash: Self::destination_hash(secret, len),
-                shapes: members,
-                bits,
-            });
+            let destination = shapes[usize::from(members[0])].destination;
+            groups.push(Group { destination, shapes: members, bits });
         }
-        Index { shapes, destinations, slots }
+        Index { shapes, direct, groups, slots }
     }
-    fn destination_hash(secret: &Secret, dst_len: u8) -> RandomState {
-        // Shapes take the numbers 1 to 64.
-        secret.state(100 + dst_len)
-    }
-    pub(super) fn slots(&self) -> &Arc<Slots> {
+    pub(super) fn slots(&self) -> &Arc<Slots<K>> {
         &self.slots
+    }
+}
+
+/// A look-up under way: one packet, one shape, whose tags are not read yet.
+struct Probe {
+    hash: u64,
+    /// Its place in the burst.
+    pair: u8,
+    rank: u8,
+}
+
+/// A slot whose tag says that it may be the cell of a packet.
+#[derive(Clone, Copy)]
+struct Candidate {
+    slot: u32,
+    pair: u8,
+    rank: u8,
+}
+
+/// Room for the look-ups of one burst, made once for each worker.
+pub(crate) struct Scratch<K> {
+    len: usize,
+    lanes: [u8; BURST_LEN_MAX],
+    pairs: [K; BURST_LEN_MAX],
+    hashes: [u64; BURST_LEN_MAX],
+    probes: Vec<Probe>,
+    candidates: Vec<Candidate>,
+}
+
+impl<K: Key> Scratch<K> {
+    pub(super) fn new() -> Scratch<K> {
+        Scratch {
+            len: 0,
+            lanes: [0; BURST_LEN_MAX],
+            pairs: [K::default(); BURST_LEN_MAX],
+            hashes: [0; BURST_LEN_MAX],
+            probes: Vec::with_capacity(BURST_LEN_MAX * SHAPES_MAX),
+            candidates: Vec::with_capacity(CANDIDATES_MAX),
+        }
+    }
+    /// Adds the packet of `lane` to the burst, which holds at most [`BURST_LEN_MAX`].
+    #[inline(always)]
+    pub(super) fn push(&mut self, lane: u8, pair: K) {
+        if self.len < BURST_LEN_MAX {
+            self.lanes[self.len] = lane;
+            self.pairs[self.len] = pair;
+            self.len += 1;
+        }
+    }
+    #[inline(always)]
+    pub(super) fn is_empty(&self) -> bool {
+        self.len == 0
+    }
+    #[inline(always)]
+    pub(super) fn clear(&mut self) {
+        self.len = 0;
     }
 }
 
 /// The cells of one family. Workers read it with [`Cells::look_up`]; what changes it is in `FamilyWriter`.
 pub(crate) struct Cells<K: Key> {
     index: Published<Index<K>>,
-    entries: Region<EntryCell<K>>,
-}
-
-/// A look-up under way: one packet, one shape.
-struct Probe {
-    hash: u64,
-    /// Its place in the burst.
-    pair: u8,
-    shape: u8,
-}
-
-/// Room for the look-ups of one burst, made once for each worker.
-pub(crate) struct Scratch<K> {
-    pairs: Vec<(u8, K)>,
-    fronts: Vec<u64>,
-    probes: Vec<Probe>,
-}
-
-impl<K: Key> Scratch<K> {
-    pub(super) fn new() -> Scratch<K> {
-        let burst = crate::port::BURST_LEN_MAX;
-        Scratch {
-            pairs: Vec::with_capacity(burst),
-            fronts: Vec::with_capacity(burst),
-            probes: Vec::with_capacity(burst * SHAPES_MAX),
-        }
-    }
-    /// Adds the packet of `lane` to the burst.
-    #[inline]
-    pub(super) fn push(&mut self, lane: u8, pair: K) {
-        self.pairs.push((lane, pair));
-    }
-    pub(super) fn clear(&mut self) {
-        self.pairs.clear();
-    }
-}
-
-/// What was found for a packet.
-#[derive(Clone, Copy, Default)]
-pub(crate) struct Found<'r> {
-    /// The slot of the program that drops it: of the most specific cell that does.
-    pub(crate) discard: Option<u32>,
-    /// The rank of that cell's shape.
-    rank: u8,
-    /// A chain with programs to run.
-    pub(crate) chain: Option<&'r Chain>,
-    /// Whether there are more such chains than that.
-    pub(crate) more: bool,
-}
-
-#[inline]
-fn prefetch<T>(place: &T) {
-    #[cfg(target_arch = "x86_64")]
-    // SAFETY: a prefetch reads nothing that a program could notice, and SSE is part of x86_64.
-    unsafe {
-        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(std::ptr::from_ref(place).cast());
-    }
-    #[cfg(not(target_arch = "x86_64"))]
-    let _ = place;
+    versions: Region<Version>,
+    chains: Region<AtomicPtr<Chain>>,
+    /// Chains from here on were never used.
+    chains_used: AtomicU32,
+    hasher: Hasher,
 }
 
 impl<K: Key> Cells<K> {
-    pub(super) fn new(domain: &Domain, cells_max: u32, secret: &Secret) -> Result<Cells<K>, NoMemory> {
-        let index = Index::new(Vec::new(), Arc::new(Slots::new(0)?), secret);
+    pub(super) fn new(domain: &Domain, cells_max: u32, hasher: Hasher) -> Result<Cells<K>, NoMemory> {
+        let index = Index::new(Vec::new(), Arc::new(Slots::for_cells(0)?));
+        let room = cells_max as usize + 1;
         Ok(Cells {
             index: Published::new(domain.clone(), Box::new(index)),
-            entries: Region::new(cells_max as usize + 1)?,
+            versions: Region::new(room)?,
+            // A chain is the act of a cell or what a version says was there before.
+            chains: Region::new(room * 2)?,
+            chains_used: AtomicU32::new(0),
+            hasher,
         })
     }
 
     pub(super) fn index(&self) -> &Published<Index<K>> {
         &self.index
+    }
+    pub(super) fn hasher(&self) -> &Hasher {
+        &self.hasher
     }
 
     /// Whether no shape is in use.
@@ -365,247 +274,229 @@ impl<K: Key> Cells<K> {
         self.index.read(reader).shapes.is_empty()
     }
 
-    /// Looks up the burst in `scratch` and adds what it finds to `found`, by lane.
-    #[inline]
-    pub(super) fn look_up<'r>(&'r self, reader: &'r Reader, scratch: &mut Scratch<K>, found: &mut [Found<'r>]) {
-        let index = self.index.read(reader);
-        if index.shapes.is_empty() || scratch.pairs.is_empty() {
-            return;
+    /// Looks up the burst in `scratch` and notes what it finds by lane; gives every act to `meet`, early enough for
+    /// what it needs to be fetched.
+    #[inline(always)]
+    pub(super) fn look_up(
+        &self,
+        reader: &Reader,
+        scratch: &mut Scratch<K>,
+        finds: &mut Finds,
+        meet: impl Fn(ActKind) + Copy,
+    ) {
+        match self.hasher {
+            #[cfg(target_arch = "x86_64")]
+            // SAFETY: this way of hashing is only made where the processor has all that `look_up_aes` uses.
+            Hasher::Aes(aes) => unsafe { self.look_up_aes(aes, reader, scratch, finds, meet) },
+            Hasher::Multiply(multiply) => self.look_up_with(multiply, reader, scratch, finds, meet),
         }
+    }
+
+    #[cfg(target_arch = "x86_64")]
+    #[target_feature(enable = "aes,avx2,bmi1,bmi2")]
+    fn look_up_aes(
+        &self,
+        aes: super::hash::Aes,
+        reader: &Reader,
+        scratch: &mut Scratch<K>,
+        finds: &mut Finds,
+        meet: impl Fn(ActKind) + Copy,
+    ) {
+        self.look_up_with(aes, reader, scratch, finds, meet);
+    }
+
+    #[inline(always)]
+    fn look_up_with(
+        &self,
+        mix: impl Mix,
+        reader: &Reader,
+        scratch: &mut Scratch<K>,
+        finds: &mut Finds,
+        meet: impl Fn(ActKind) + Copy,
+    ) {
+        let index = self.index.read(reader);
         let slots = &*index.slots;
-        scratch.probes.clear();
-        for destinations in &index.destinations {
-            scratch.fronts.clear();
-            for &(_, pair) in &scratch.pairs {
-                let hash = pair.masked(destinations.mask).keyed_hash(&destinations.hash);
-                prefetch(slots.front(hash));
-                scratch.fronts.push(hash);
+        let Scratch { len, lanes, pairs, hashes, probes, candidates } = scratch;
+        let pairs = &pairs[..*len];
+        let hashes = &mut hashes[..*len];
+        candidates.clear();
+        let mut seek = |hash: u64, pair: usize, rank: u8| {
+            slots.matches(hash, |slot| {
+                slots.prefetch_slot(slot);
+                candidates.push(Candidate { slot: slot as u32, pair: pair as u8, rank });
+                if candidates.len() == CANDIDATES_MAX {
+                    self.judge(index, reader, (pairs, lanes), candidates, finds, meet);
+                }
+            });
+        };
+        for &rank in &index.direct {
+            let shape = &index.shapes[usize::from(rank)];
+            for (&pair, hash) in pairs.iter().zip(&mut *hashes) {
+                *hash = shape.hash(shape.key(pair), mix);
+                slots.prefetch_tags(*hash);
             }
-            for (place, (&(_, pair), &hash)) in scratch.pairs.iter().zip(&scratch.fronts).enumerate() {
-                // Relaxed: a bit of a cell of an epoch that this worker sees was stored before the epoch was.
-                let bits = slots.front(hash).load(Ordering::Relaxed) & destinations.bits;
+            for (pair, &hash) in hashes.iter().enumerate() {
+                seek(hash, pair, rank);
+            }
+        }
+        for group in &index.groups {
+            for (&pair, hash) in pairs.iter().zip(&mut *hashes) {
+                *hash = group.destination.hash(pair, mix);
+                slots.prefetch_front(*hash);
+            }
+            probes.clear();
+            for (number, (&pair, &hash)) in pairs.iter().zip(&*hashes).enumerate() {
+                let bits = slots.front(hash) & group.bits;
                 if bits == 0 {
                     continue;
                 }
-                for &number in &destinations.shapes {
-                    let shape = &index.shapes[usize::from(number)];
+                for &rank in &group.shapes {
+                    let shape = &index.shapes[usize::from(rank)];
                     if shape.front_bit() & bits != 0 {
-                        let hash = shape.hash(shape.key(pair));
-                        prefetch(slots.bucket(slots.home(hash)));
-                        scratch.probes.push(Probe { hash, pair: place as u8, shape: number });
+                        let hash = shape.hash(shape.key(pair), mix);
+                        slots.prefetch_tags(hash);
+                        probes.push(Probe { hash, pair: number as u8, rank });
                     }
                 }
             }
-        }
-        // The entry that a tag promises, fetched before any is read.
-        for probe in &scratch.probes {
-            let bucket = slots.bucket(slots.home(probe.hash));
-            for slot in bucket.matches(tag_of(probe.hash)) {
-                prefetch(&self.entries[bucket.entries[slot].load(Ordering::Relaxed) as usize]);
+            for &Probe { hash, pair, rank } in &*probes {
+                seek(hash, usize::from(pair), rank);
             }
         }
-        for probe in &scratch.probes {
-            let (lane, pair) = scratch.pairs[usize::from(probe.pair)];
-            let shape = &index.shapes[usize::from(probe.shape)];
-            let Some(entry) = self.find(slots, probe.hash, shape.key(pair), shape.id) else { continue };
-            self.note(self.version(entry, reader.epoch()), probe.shape, &mut found[usize::from(lane)]);
+        self.judge(index, reader, (pairs, lanes), candidates, finds, meet);
+    }
+
+    /// Looks at the slots of candidates, and notes the cells among them.
+    #[inline(always)]
+    fn judge(
+        &self,
+        index: &Index<K>,
+        reader: &Reader,
+        (pairs, lanes): (&[K], &[u8; BURST_LEN_MAX]),
+        candidates: &mut Vec<Candidate>,
+        finds: &mut Finds,
+        meet: impl Fn(ActKind),
+    ) {
+        for &Candidate { slot, pair, rank } in &*candidates {
+            let shape = &index.shapes[usize::from(rank)];
+            let slot = slot as usize;
+            if index.slots.key(slot) != shape.key(pairs[usize::from(pair)]) {
+                continue;
+            }
+            let meta = index.slots.meta(slot);
+            if meta.shape() != shape.id {
+                continue;
+            }
+            let act = self.act_for(meta, reader.epoch());
+            if !act.is_nothing() {
+                meet(act.kind());
+                self.note(act, rank, lanes[usize::from(pair)], finds);
+            }
         }
+        candidates.clear();
     }
 
     /// Adds what is done in one cell to what was found for a packet.
-    #[inline]
-    fn note<'r>(&'r self, act: Act, rank: u8, found: &mut Found<'r>) {
-        let (discard, chain) = match act {
-            Act::Nothing => (None, None),
-            Act::Discard { program, .. } => (Some(program), None),
-            Act::Chain(chain) => {
-                // SAFETY: a chain is freed with the entry version that leads to it, which the caller can reach until
-                // its next report; `'r` ends before that.
-                let chain: &'r Chain = unsafe { &*chain };
-                (chain.first_verdict(), (!chain.runs.is_empty()).then_some(chain))
-            }
-        };
-        if discard.is_some() && (found.discard.is_none() || rank < found.rank) {
-            (found.discard, found.rank) = (discard, rank);
-        }
-        if chain.is_some() {
-            found.more = found.chain.is_some();
-            if !found.more {
-                found.chain = chain;
+    #[inline(always)]
+    fn note(&self, act: Act, rank: u8, lane: u8, finds: &mut Finds) {
+        match act.kind() {
+            ActKind::Nothing => {}
+            ActKind::Discard(program) => finds.discard(lane, rank, program),
+            ActKind::Run(_) => finds.run(lane, act),
+            ActKind::Chain(chain) => {
+                let chain = self.chain(chain);
+                if let Some((program, _)) = chain.verdicts.first() {
+                    finds.discard(lane, rank, program.slot);
+                }
+                if !chain.runs.is_empty() {
+                    finds.run(lane, act);
+                }
             }
         }
     }
 
-    /// Gives every chain with programs to run that holds the pair to `take`. The slow way, for packets in several
-    /// chains.
+    /// Gives the act of every cell that holds the pair to `take`. The slow way, for packets in several chains.
     #[cold]
-    pub(super) fn each_chain<'r>(&'r self, reader: &'r Reader, pair: K, mut take: impl FnMut(&'r Chain)) {
+    pub(super) fn each_act(&self, reader: &Reader, pair: K, mut take: impl FnMut(Act)) {
         let index = self.index.read(reader);
-        for (rank, shape) in index.shapes.iter().enumerate() {
+        for shape in &index.shapes {
             let key = shape.key(pair);
-            let Some(entry) = self.find(&index.slots, shape.hash(key), key, shape.id) else { continue };
-            let mut found = Found::default();
-            self.note(self.version(entry, reader.epoch()), rank as u8, &mut found);
-            if let Some(chain) = found.chain {
-                take(chain);
+            if let Some(slot) = index.slots.find(shape.hash(key, &self.hasher), key, shape.id) {
+                take(self.act_for(index.slots.meta(slot), reader.epoch()));
             }
         }
     }
 
-    /// The newest entry of a cell.
-    #[inline]
-    pub(super) fn find(&self, slots: &Slots, hash: u64, key: K, shape: u8) -> Option<u32> {
-        let tag = tag_of(hash);
-        let mut number = slots.home(hash);
-        for _ in 0..PROBE_BUCKETS_MAX {
-            let bucket = slots.bucket(number);
-            for slot in bucket.matches(tag) {
-                // Acquire pairs with the release of `link`: what the entry says is seen with its index.
-                let index = bucket.entries[slot].load(Ordering::Acquire);
-                // A tag may be seen before or after the index it belongs to: then this is no entry, or another one.
-                if index == NONE {
-                    continue;
-                }
-                let entry = self.entry(index);
-                if entry.key == key && entry.shape == shape {
-                    return Some(index);
-                }
-            }
-            if bucket.passed_by.load(Ordering::Relaxed) == 0 {
+    /// What is done in a cell for those who see `epoch`, from its newest word.
+    #[inline(always)]
+    fn act_for(&self, mut meta: Meta, epoch: Epoch) -> Act {
+        while meta.version() != NO_VERSION {
+            let version = &self.versions[meta.version() as usize];
+            if version.birth.load(Ordering::Relaxed) <= epoch {
                 break;
             }
-            number += 1;
+            // A version that is followed here is younger than the epoch seen, so what was before is not freed yet.
+            meta = Meta::from_bits(version.before.load(Ordering::Acquire));
         }
-        None
+        meta.act()
     }
 
-    /// What an entry says.
+    /// What several programs do. The caller can reach the chain, as a worker or as the writer, while it borrows.
     #[inline]
-    pub(super) fn entry(&self, index: u32) -> &Entry<K> {
-        // SAFETY: an index is only reached through a slot or a version that leads to it, and was written before it
-        // was stored there (release in `link`, acquire in `find`). It is written again only when every worker has
-        // passed the epoch in which it was unlinked.
-        unsafe { (*self.entries[index as usize].0.get()).assume_init_ref() }
-    }
-
-    /// Every chain that an entry reachable without regard to epochs leads to: for the last owner to free.
-    pub(super) fn chains_mut(&mut self) -> Vec<*const Chain> {
-        let slots = self.index.get_mut().slots.clone();
-        slots.linked().filter_map(|index| self.chain_of(index)).collect()
-    }
-
-    /// The chain of an entry, if it has one.
-    pub(super) fn chain_of(&self, index: u32) -> Option<*const Chain> {
-        match self.entry(index).act {
-            Act::Chain(chain) => Some(chain),
-            _ => None,
-        }
-    }
-
-    /// What is done in a cell for those who see `epoch`, from its newest entry.
-    #[inline]
-    pub(super) fn version(&self, newest: u32, epoch: Epoch) -> Act {
-        let mut entry = self.entry(newest);
-        // A version that is followed here is younger than the epoch seen, so the one before is not freed yet.
-        while entry.birth > epoch {
-            if entry.previous == NONE {
-                return Act::Nothing;
-            }
-            entry = self.entry(entry.previous);
-        }
-        entry.act
-    }
-
-    /// The bytes of one entry.
-    pub(super) fn entry_bytes(&self) -> usize {
-        size_of::<EntryCell<K>>()
-    }
-
-    /// Writes an entry.
-    ///
-    /// # Safety
-    /// The caller is the only writer, and no worker can reach `index`.
-    pub(super) unsafe fn write(&self, index: u32, entry: Entry<K>) {
-        // SAFETY: nobody reads or writes this entry: the caller's promise. Entries need no drop.
-        unsafe { (*self.entries[index as usize].0.get()).write(entry) };
+    pub(super) fn chain(&self, index: u32) -> &Chain {
+        // SAFETY: the pointer was stored before any act that leads to it, and comes from a box. It is freed when every
+        // worker has passed the epoch in which the act was replaced; who got the act from a slot has not reported
+        // since, or is the writer and got the newest.
+        unsafe { &*self.chains[index as usize].load(Ordering::Acquire) }
     }
 }
 
-/// The writer's work on slots: it is alone, so it reads what it wrote.
-impl Slots {
-    /// Links the first version of a cell. `false` where its buckets are full and the table must grow.
-    pub(super) fn link(&self, hash: u64, entry: u32) -> bool {
-        let home = self.home(hash);
-        for step in 0..PROBE_BUCKETS_MAX {
-            let bucket = self.bucket(home + step);
-            let Some(slot) = (0..BUCKET_SLOTS).find(|&slot| bucket.tag(slot) == 0) else { continue };
-            for passed in 0..step {
-                self.bucket(home + passed).passed_by.fetch_add(1, Ordering::Relaxed);
-            }
-            // Release pairs with the acquire in `find`.
-            bucket.entries[slot].store(entry, Ordering::Release);
-            bucket.set_tag(slot, tag_of(hash));
-            return true;
+/// The writer's side: it is alone.
+impl<K: Key> Cells<K> {
+    /// Writes a version that no worker can reach yet.
+    pub(super) fn put_version(&self, index: u32, birth: Epoch, before: Meta) {
+        let version = &self.versions[index as usize];
+        // Relaxed: it is reached through a word that is stored after it, with release.
+        version.birth.store(birth, Ordering::Relaxed);
+        version.before.store(before.bits(), Ordering::Relaxed);
+    }
+
+    /// What a cell said before a version.
+    pub(super) fn before(&self, version: u32) -> Meta {
+        Meta::from_bits(self.versions[version as usize].before.load(Ordering::Relaxed))
+    }
+
+    /// Makes what a cell said before a version lead to no older one, which every worker has passed.
+    pub(super) fn settle_before(&self, version: u32) {
+        self.versions[version as usize].before.store(self.before(version).settled().bits(), Ordering::Release);
+    }
+
+    /// Puts a chain in a place that no worker can reach.
+    pub(super) fn put_chain(&self, index: u32, chain: Chain) {
+        self.chains_used.fetch_max(index + 1, Ordering::Relaxed);
+        self.chains[index as usize].store(Box::into_raw(Box::new(chain)), Ordering::Release);
+    }
+
+    /// Frees a chain that no worker can reach any more.
+    pub(super) fn free_chain(&self, index: u32) {
+        let chain = self.chains[index as usize].swap(std::ptr::null_mut(), Ordering::Relaxed);
+        if !chain.is_null() {
+            // SAFETY: it came from `Box::into_raw`, and is out of its place, so this is done once. Nobody can reach
+            // it: the caller's promise, kept by retiring it with the epoch in which its act was replaced.
+            drop(unsafe { Box::from_raw(chain) });
         }
-        false
     }
 
-    /// Makes the slot of `from` lead to `to`: a newer version.
-    pub(super) fn relink(&self, hash: u64, from: u32, to: u32) {
-        if let Some((_, bucket, slot)) = self.slot_of(hash, from) {
-            bucket.entries[slot].store(to, Ordering::Release);
+    /// Bytes of so many versions and chains.
+    pub(super) fn beside_bytes(versions: u32, chains: u32) -> usize {
+        versions as usize * size_of::<Version>() + chains as usize * size_of::<AtomicPtr<Chain>>()
+    }
+}
+
+impl<K: Key> Drop for Cells<K> {
+    fn drop(&mut self) {
+        for index in 0..self.chains_used.load(Ordering::Relaxed) {
+            self.free_chain(index);
         }
-    }
-
-    /// Empties the slot of `entry`; `false` where no slot leads to it.
-    pub(super) fn unlink(&self, hash: u64, entry: u32) -> bool {
-        let Some((step, bucket, slot)) = self.slot_of(hash, entry) else { return false };
-        bucket.set_tag(slot, 0);
-        bucket.entries[slot].store(NONE, Ordering::Release);
-        for passed in 0..step {
-            self.bucket(self.home(hash) + passed).passed_by.fetch_sub(1, Ordering::Relaxed);
-        }
-        true
-    }
-
-    fn slot_of(&self, hash: u64, entry: u32) -> Option<(usize, &Bucket, usize)> {
-        let home = self.home(hash);
-        (0..PROBE_BUCKETS_MAX).find_map(|step| {
-            let bucket = self.bucket(home + step);
-            let slot = (0..BUCKET_SLOTS)
-                .find(|&slot| bucket.tag(slot) != 0 && bucket.entries[slot].load(Ordering::Relaxed) == entry)?;
-            Some((step, bucket, slot))
-        })
-    }
-
-    /// Every entry that a slot leads to.
-    pub(super) fn linked(&self) -> impl Iterator<Item = u32> {
-        self.buckets.iter().flat_map(|bucket| {
-            (0..BUCKET_SLOTS)
-                .filter(|&slot| bucket.tag(slot) != 0)
-                .map(|slot| bucket.entries[slot].load(Ordering::Relaxed))
-        })
-    }
-
-    /// Marks the destination of a cell in the front.
-    pub(super) fn mark<K: Key>(&self, shape: &Shape<K>, key: K, secret: &Secret) {
-        let hash =
-            key.masked(K::mask(0, shape.dst_len)).keyed_hash(&Index::<K>::destination_hash(secret, shape.dst_len));
-        self.front(hash).fetch_or(shape.front_bit(), Ordering::Relaxed);
-    }
-
-    /// The bytes reserved.
-    pub(super) fn bytes(&self) -> usize {
-        self.buckets.bytes() + self.front.bytes()
-    }
-
-    /// Whether so many cells are more than these slots should hold.
-    pub(super) fn is_crowded(&self, cells: usize) -> bool {
-        cells > self.buckets.len() * LOAD_MAX
-    }
-
-    /// Empty slots for so many cells.
-    pub(super) fn for_cells(cells: usize) -> Result<Slots, NoMemory> {
-        Slots::new(cells)
     }
 }

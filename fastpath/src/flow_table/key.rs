@@ -1,10 +1,18 @@
 //! What cells are keyed by: a source prefix and a destination prefix of one family, as masked addresses.
 
-use ahash::RandomState;
+use std::sync::atomic::{AtomicU64, Ordering};
+
 use vinet_trusted::addr::{Addr, Prefix};
 
+use super::hash::{Mix, Tweak};
+use crate::region::Zeroed;
+
 /// A (source, destination) pair of one family.
-pub(super) trait Key: Copy + Eq + std::hash::Hash + Send + Sync + 'static {
+pub(super) trait Key: Copy + Eq + std::hash::Hash + Default + Send + Sync + 'static {
+    /// Room for a key that one thread writes while others read it. Who reads while it is written may see a mixture of
+    /// the two.
+    type Room: Zeroed + Send + Sync;
+
     /// The pair of these addresses, or `None` where they are not of this family.
     fn of(src: Addr, dst: Addr) -> Option<Self>;
     /// The mask that keeps so many bits of each.
@@ -12,61 +20,100 @@ pub(super) trait Key: Copy + Eq + std::hash::Hash + Send + Sync + 'static {
     /// The bits that `mask` keeps.
     fn masked(self, mask: Self) -> Self;
     /// A keyed hash of the pair.
-    fn keyed_hash(self, state: &RandomState) -> u64;
+    fn hash(self, mix: impl Mix, tweak: Tweak) -> u64;
+    /// What stands in the room. What was stored before it is seen with it.
+    fn load(room: &Self::Room) -> Self;
+    /// Puts it in the room, after all that was stored before.
+    fn store(self, room: &Self::Room);
+    /// The bits of an address of this family.
+    const WIDTH: u8;
 }
 
 /// An IPv4 pair: the source in the high half.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
 pub(super) struct V4(u64);
 
-/// An IPv6 pair.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
-pub(super) struct V6 {
-    src: u128,
-    dst: u128,
+impl V4 {
+    #[inline]
+    pub(super) fn new(src: u32, dst: u32) -> V4 {
+        V4(u64::from(src) << 32 | u64::from(dst))
+    }
+}
+
+/// An IPv6 pair: the source, then the destination, the low half of each first.
+#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+pub(super) struct V6([u64; 4]);
+
+impl V6 {
+    #[inline]
+    pub(super) fn new(src: u128, dst: u128) -> V6 {
+        V6([src as u64, (src >> 64) as u64, dst as u64, (dst >> 64) as u64])
+    }
 }
 
 impl Key for V4 {
+    type Room = AtomicU64;
+    const WIDTH: u8 = 32;
+
     #[inline]
     fn of(src: Addr, dst: Addr) -> Option<V4> {
         match (src, dst) {
-            (Addr::V4(src), Addr::V4(dst)) => Some(V4(u64::from(src) << 32 | u64::from(dst))),
+            (Addr::V4(src), Addr::V4(dst)) => Some(V4::new(src, dst)),
             _ => None,
         }
     }
     fn mask(src_len: u8, dst_len: u8) -> V4 {
         let ones = |len: u8| if len == 0 { 0 } else { u32::MAX << (32 - len) };
-        V4(u64::from(ones(src_len)) << 32 | u64::from(ones(dst_len)))
+        V4::new(ones(src_len), ones(dst_len))
     }
-    #[inline]
+    #[inline(always)]
     fn masked(self, mask: V4) -> V4 {
         V4(self.0 & mask.0)
     }
-    #[inline]
-    fn keyed_hash(self, state: &RandomState) -> u64 {
-        state.hash_one(self.0)
+    #[inline(always)]
+    fn hash(self, mix: impl Mix, tweak: Tweak) -> u64 {
+        mix.of_word(self.0, tweak)
+    }
+    #[inline(always)]
+    fn load(room: &AtomicU64) -> V4 {
+        V4(room.load(Ordering::Acquire))
+    }
+    fn store(self, room: &AtomicU64) {
+        room.store(self.0, Ordering::Release);
     }
 }
 
 impl Key for V6 {
+    type Room = [AtomicU64; 4];
+    const WIDTH: u8 = 128;
+
     #[inline]
     fn of(src: Addr, dst: Addr) -> Option<V6> {
         match (src, dst) {
-            (Addr::V6(src), Addr::V6(dst)) => Some(V6 { src, dst }),
+            (Addr::V6(src), Addr::V6(dst)) => Some(V6::new(src, dst)),
             _ => None,
         }
     }
     fn mask(src_len: u8, dst_len: u8) -> V6 {
         let ones = |len: u8| if len == 0 { 0 } else { u128::MAX << (128 - len) };
-        V6 { src: ones(src_len), dst: ones(dst_len) }
+        V6::new(ones(src_len), ones(dst_len))
     }
-    #[inline]
+    #[inline(always)]
     fn masked(self, mask: V6) -> V6 {
-        V6 { src: self.src & mask.src, dst: self.dst & mask.dst }
+        V6(std::array::from_fn(|i| self.0[i] & mask.0[i]))
     }
-    #[inline]
-    fn keyed_hash(self, state: &RandomState) -> u64 {
-        state.hash_one((self.src, self.dst))
+    #[inline(always)]
+    fn hash(self, mix: impl Mix, tweak: Tweak) -> u64 {
+        mix.of_words(self.0, tweak)
+    }
+    #[inline(always)]
+    fn load(room: &[AtomicU64; 4]) -> V6 {
+        V6(std::array::from_fn(|i| room[i].load(Ordering::Acquire)))
+    }
+    fn store(self, room: &[AtomicU64; 4]) {
+        for (word, value) in room.iter().zip(self.0) {
+            word.store(value, Ordering::Release);
+        }
     }
 }
 

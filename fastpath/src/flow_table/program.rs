@@ -2,7 +2,7 @@
 
 use std::cell::UnsafeCell;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
 use vinet_pktops::parse::Headers;
 use vinet_pktops::{Executable, State, Verdict};
@@ -10,6 +10,8 @@ use vinet_trusted::addr::Prefix;
 use vinet_trusted::gate::{Action, DiscardPermit};
 use vinet_trusted::policy::OverBudget;
 
+use super::cells::ProgramRef;
+use super::slots::prefetch;
 use crate::publication::Reader;
 use crate::region::{NoMemory, Region, Zeroed};
 
@@ -78,22 +80,25 @@ pub(super) struct ProgramCell {
 }
 
 impl Body {
-    pub(super) fn cells(&self) -> Vec<ProgramCell> {
+    pub(super) fn cell_count(&self) -> usize {
         match self {
-            Body::Accepted(executable) => executable
-                .cells()
-                .iter()
-                .map(|cell| ProgramCell {
-                    src: cell.src(),
-                    dst: cell.dst(),
-                    verdict: match cell.action() {
-                        Action::Discard => cell.permit().map(Permit::Gate),
-                        Action::Run => None,
-                    },
-                })
-                .collect(),
+            Body::Accepted(executable) => executable.cells().len(),
             #[cfg(test)]
-            Body::Model(model) => model.cells.clone(),
+            Body::Model(model) => model.cells.len(),
+        }
+    }
+    /// Gives its cells to `visit`, which may refuse one.
+    pub(super) fn each_cell<E>(&self, mut visit: impl FnMut(ProgramCell) -> Result<(), E>) -> Result<(), E> {
+        match self {
+            Body::Accepted(executable) => executable.cells().iter().try_for_each(|cell| {
+                let verdict = match cell.action() {
+                    Action::Discard => cell.permit().map(Permit::Gate),
+                    Action::Run => None,
+                };
+                visit(ProgramCell { src: cell.src(), dst: cell.dst(), verdict })
+            }),
+            #[cfg(test)]
+            Body::Model(model) => model.cells.iter().try_for_each(|&cell| visit(cell)),
         }
     }
     fn runs(&self) -> bool {
@@ -211,7 +216,7 @@ impl Installed {
         rate: u32,
         over_budget: OverBudget,
         workers: usize,
-    ) -> Self {
+    ) -> Installed {
         let count = if body.runs() { workers } else { 0 };
         let parts = (0..count)
             .map(|_| WorkerPart(UnsafeCell::new(WorkerState { state: body.state(), meter: Meter::new(rate, workers) })))
@@ -237,13 +242,75 @@ impl Installed {
     }
 }
 
-/// One worker's counts of one program. Only that worker writes them.
+/// The programs, by slot. They are owned here, so that workers may go after the writer.
+pub(super) struct Programs {
+    slots: Region<AtomicPtr<Installed>>,
+    /// Slots from here on were never used.
+    used: AtomicU32,
+}
+
+impl Programs {
+    pub(super) fn new(slots: u32) -> Result<Programs, NoMemory> {
+        Ok(Programs { slots: Region::new(slots as usize)?, used: AtomicU32::new(0) })
+    }
+
+    /// The program in a slot. The caller got the slot from something that leads to it (a cell, as a worker or as the
+    /// writer, or the writer's own list), and what it got it from is not gone while it borrows.
+    #[inline]
+    pub(super) fn program(&self, slot: u32) -> &Installed {
+        // SAFETY: the pointer was stored before any act that leads to it, and comes from a box. The writer takes it out
+        // when every worker has passed the epoch in which the last such act was replaced; who got the slot from one
+        // has not reported since.
+        unsafe { &*self.slots[slot as usize].load(Ordering::Acquire) }
+    }
+
+    /// The program in a slot, for the writer to keep in a chain.
+    pub(super) fn reference(&self, slot: u32) -> ProgramRef {
+        let program = self.program(slot);
+        ProgramRef { id: program.id, slot, installed: program }
+    }
+
+    /// Fetches the way to a program.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, slot: u32) {
+        prefetch(&self.slots[slot as usize]);
+    }
+
+    /// For the writer: puts a program into a slot that is free.
+    pub(super) fn put(&self, slot: u32, program: Installed) -> ProgramRef {
+        self.used.fetch_max(slot + 1, Ordering::Relaxed);
+        let (id, installed) = (program.id, Box::into_raw(Box::new(program)));
+        self.slots[slot as usize].store(installed, Ordering::Release);
+        ProgramRef { id, slot, installed }
+    }
+
+    /// For the writer: frees a program that no worker can reach any more, or that none ever could.
+    pub(super) fn free(&self, slot: u32) {
+        let program = self.slots[slot as usize].swap(std::ptr::null_mut(), Ordering::Relaxed);
+        if !program.is_null() {
+            // SAFETY: it came from `Box::into_raw`, and is out of its place, so this is done once. Nobody can reach
+            // it: the caller's promise, kept by retiring it with the epoch in which it was withdrawn.
+            drop(unsafe { Box::from_raw(program) });
+        }
+    }
+}
+
+impl Drop for Programs {
+    fn drop(&mut self) {
+        for slot in 0..self.used.load(Ordering::Relaxed) {
+            self.free(slot);
+        }
+    }
+}
+
+/// One worker's counts of one program. Only that worker writes them. What a verdict needs is first, in one cache line.
 #[derive(Debug)]
+#[repr(C, align(16))]
 struct Counts {
-    seen_packets: AtomicU64,
-    seen_bytes: AtomicU64,
     discarded_packets: AtomicU64,
     discarded_bytes: AtomicU64,
+    passed_packets: AtomicU64,
+    passed_bytes: AtomicU64,
     over_budget_packets: AtomicU64,
 }
 
@@ -267,14 +334,20 @@ impl ProgramCounters {
         Ok(ProgramCounters { workers })
     }
 
-    /// Counts a packet that the worker of `reader` gave to the program in `slot`.
-    #[inline]
-    pub(crate) fn seen(&self, reader: &Reader, slot: u32, bytes: usize) {
-        let counts = &self.workers[reader.worker()][slot as usize];
-        add(&counts.seen_packets, 1);
-        add(&counts.seen_bytes, bytes as u64);
+    /// Fetches the counts of the program in `slot`.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, reader: &Reader, slot: u32) {
+        prefetch(&self.workers[reader.worker()][slot as usize]);
     }
-    /// Counts a packet that the program discarded.
+
+    /// Counts a packet that the worker of `reader` gave to the program in `slot`, and that it let pass.
+    #[inline]
+    pub(crate) fn passed(&self, reader: &Reader, slot: u32, bytes: usize) {
+        let counts = &self.workers[reader.worker()][slot as usize];
+        add(&counts.passed_packets, 1);
+        add(&counts.passed_bytes, bytes as u64);
+    }
+    /// Counts a packet that was given to the program, and that it discarded.
     #[inline]
     pub(crate) fn discarded(&self, reader: &Reader, slot: u32, bytes: usize) {
         let counts = &self.workers[reader.worker()][slot as usize];
@@ -291,12 +364,14 @@ impl ProgramCounters {
         let mut sum = ProgramCounts::default();
         for worker in &self.workers {
             let counts = &worker[slot as usize];
-            sum.seen_packets += counts.seen_packets.load(Ordering::Relaxed);
-            sum.seen_bytes += counts.seen_bytes.load(Ordering::Relaxed);
             sum.discarded_packets += counts.discarded_packets.load(Ordering::Relaxed);
             sum.discarded_bytes += counts.discarded_bytes.load(Ordering::Relaxed);
+            sum.seen_packets += counts.passed_packets.load(Ordering::Relaxed);
+            sum.seen_bytes += counts.passed_bytes.load(Ordering::Relaxed);
             sum.over_budget_packets += counts.over_budget_packets.load(Ordering::Relaxed);
         }
+        sum.seen_packets += sum.discarded_packets;
+        sum.seen_bytes += sum.discarded_bytes;
         sum
     }
 
@@ -305,10 +380,10 @@ impl ProgramCounters {
         for worker in &self.workers {
             let counts = &worker[slot as usize];
             for count in [
-                &counts.seen_packets,
-                &counts.seen_bytes,
                 &counts.discarded_packets,
                 &counts.discarded_bytes,
+                &counts.passed_packets,
+                &counts.passed_bytes,
                 &counts.over_budget_packets,
             ] {
                 count.store(0, Ordering::Relaxed);

@@ -2,9 +2,10 @@
 //!
 //! A batch is worked out completely before anything is published (what each touched cell will say, how many entries
 //! and shapes that takes), so that every refusal comes before the first change. The cost of one install of one cell
-//! is a hash look-up, one entry and one epoch.
+//! is a hash look-up, a slot, a version and one epoch; nothing is done for every cell or every program, however many
+//! there are.
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeMap, HashSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
@@ -12,12 +13,14 @@ use vinet_trusted::addr::{Addr, Prefix};
 use vinet_trusted::policy::OverBudget;
 
 use super::FlowTable;
-use super::cells::{Cells, ProgramRef, SHAPES_MAX, Secret};
-use super::family::{FamilyWriter, PendingCells};
+use super::act::ACT_INDEX_MAX;
+use super::cells::{Cells, SHAPES_MAX};
+use super::family::{FamilyWriter, PendingCells, Replaced};
+use super::hash::Hasher;
 use super::key::{self, Key};
-use super::program::{Body, Install, InstallId, Installed, ProgramCounters, ProgramCounts};
+use super::program::{Body, Install, InstallId, Installed, ProgramCounters, ProgramCounts, Programs};
 use crate::clock::Clock;
-use crate::publication::{Domain, Epoch, Watch};
+use crate::publication::{Domain, Epoch, Passed, Watch};
 use crate::region::NoMemory;
 use crate::settings::TableLimits;
 
@@ -25,6 +28,8 @@ use crate::settings::TableLimits;
 pub const CELLS_PER_PROGRAM_MAX: usize = 1 << 16;
 /// The most programs in one cell.
 pub const CHAIN_LEN_MAX: usize = 64;
+/// Replaced things that one tick frees, at most: about a millisecond of work.
+const FREED_PER_TICK: usize = 1 << 14;
 
 /// Changes that workers see all at once.
 #[derive(Default)]
@@ -181,40 +186,57 @@ impl fmt::Display for StartError {
 }
 impl std::error::Error for StartError {}
 
-/// An entry that was replaced, or a tombstone that waits to be unlinked.
-pub(super) struct RetiredEntry {
-    pub(super) target: Epoch,
-    pub(super) v6: bool,
-    pub(super) index: u32,
-    pub(super) tombstone: bool,
+/// Something replaced, in which family, and the epoch that every worker must have passed.
+struct Retired {
+    target: Epoch,
+    v6: bool,
+    replaced: Replaced,
 }
 
-/// What is left when the writer goes before the workers: freed with the table.
-#[derive(Default)]
-pub(super) struct Left {
-    pub(super) entries: Vec<(bool, u32)>,
-    #[allow(dead_code, reason = "kept alive for the workers, freed by being dropped")]
-    programs: Vec<Arc<Installed>>,
+/// A program that has a name, and its slot.
+#[derive(Clone, Copy)]
+struct Named {
+    slot: u32,
+    stage: Stage,
 }
 
-/// The one who changes the flow table. Not `Clone`.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Stage {
+    /// Of the batch that is worked out.
+    Fresh,
+    Installed,
+    /// Of the batch that is worked out, or withdrawn and not gone from every worker.
+    Leaving,
+}
+
+/// The one who changes the flow table. Not `Clone`. What workers can reach when it is dropped stays with the table.
 pub struct TableWriter {
     domain: Domain,
     table: Arc<FlowTable>,
     limits: TableLimits,
-    secret: Secret,
     watch: Watch,
     clock: Clock,
     v4: FamilyWriter<key::V4>,
     v6: FamilyWriter<key::V6>,
-    programs: HashMap<InstallId, Arc<Installed>>,
+    /// Ordered, because it never has to be made anew as a whole.
+    programs: BTreeMap<InstallId, Named>,
+    /// How many of them are installed.
+    installed: usize,
     free_slots: Vec<u32>,
     next_slot: u32,
-    entries: VecDeque<RetiredEntry>,
-    leaving: VecDeque<(Epoch, Arc<Installed>)>,
-    leaving_ids: HashSet<InstallId>,
+    retired: VecDeque<Retired>,
+    leaving: VecDeque<(Epoch, u32)>,
     /// Programs that are gone and that nobody has asked for yet.
     finished: Vec<Finished>,
+}
+
+/// What a batch comes to, worked out before anything is published.
+#[derive(Default)]
+struct Plan {
+    v4: PendingCells<key::V4>,
+    v6: PendingCells<key::V6>,
+    fresh: Vec<InstallId>,
+    leaving: Vec<InstallId>,
 }
 
 impl TableWriter {
@@ -223,12 +245,21 @@ impl TableWriter {
     /// # Errors
     /// [`StartError`]
     pub fn new(domain: Domain, limits: TableLimits) -> Result<(TableWriter, Arc<FlowTable>), StartError> {
-        let secret = Secret::draw().map_err(StartError::NoRandom)?;
+        let hasher = Hasher::draw().map_err(StartError::NoRandom)?;
+        TableWriter::with_hasher(domain, limits, hasher)
+    }
+
+    pub(super) fn with_hasher(
+        domain: Domain,
+        mut limits: TableLimits,
+        hasher: Hasher,
+    ) -> Result<(TableWriter, Arc<FlowTable>), StartError> {
+        limits.programs_max = limits.programs_max.min(ACT_INDEX_MAX);
         let table = FlowTable {
-            v4: Cells::new(&domain, limits.cells_max, &secret).map_err(StartError::NoMemory)?,
-            v6: Cells::new(&domain, limits.cells_max, &secret).map_err(StartError::NoMemory)?,
+            v4: Cells::new(&domain, limits.cells_max, hasher).map_err(StartError::NoMemory)?,
+            v6: Cells::new(&domain, limits.cells_max, hasher).map_err(StartError::NoMemory)?,
+            programs: Programs::new(limits.programs_max).map_err(StartError::NoMemory)?,
             counters: ProgramCounters::new(domain.workers(), limits.programs_max).map_err(StartError::NoMemory)?,
-            left: std::sync::Mutex::default(),
         };
         let table = Arc::new(table);
         let clock = Clock::get();
@@ -241,16 +272,15 @@ impl TableWriter {
             domain,
             table: table.clone(),
             limits,
-            secret,
             clock,
             v4,
             v6,
-            programs: HashMap::new(),
+            programs: BTreeMap::new(),
+            installed: 0,
             free_slots: Vec::new(),
             next_slot: 0,
-            entries: VecDeque::new(),
+            retired: VecDeque::new(),
             leaving: VecDeque::new(),
-            leaving_ids: HashSet::new(),
             finished: Vec::new(),
         };
         Ok((writer, table))
@@ -292,99 +322,117 @@ impl TableWriter {
             }
         }
 
-        // Work out what every touched cell will say.
-        let mut fresh: HashMap<InstallId, Arc<Installed>> = HashMap::new();
-        let mut leaving: HashSet<InstallId> = HashSet::new();
-        let mut v4: PendingCells<key::V4> = HashMap::new();
-        let mut v6: PendingCells<key::V6> = HashMap::new();
-        let mut taken_slots = 0;
+        let mut plan = Plan::default();
+        let planned = self.plan(batch, &mut plan).and_then(|()| {
+            self.v4.check(&plan.v4, self.retired())?;
+            self.v6.check(&plan.v6, self.retired())
+        });
+        planned.and_then(|()| self.publish(&mut plan)).inspect_err(|_| self.forget(&plan))
+    }
+
+    /// Works out what every touched cell will say, and gives new programs their slots.
+    fn plan(&mut self, batch: Batch, plan: &mut Plan) -> Result<(), InstallError> {
+        let TableWriter { table, v4, v6, programs, .. } = self;
+        let table = &**table;
+        let changes = batch.changes.len();
+        plan.v4.reserve(changes);
         for change in batch.changes {
             match change {
                 Change::Install { id, body, packet_rate, over_budget } => {
-                    let is_known =
-                        self.programs.contains_key(&id) || fresh.contains_key(&id) || self.leaving_ids.contains(&id);
-                    if is_known {
+                    if programs.contains_key(&id) {
                         return Err(InstallError::DuplicateProgram(id));
                     }
-                    let slot = self
-                        .slot(taken_slots)
-                        .ok_or(InstallError::TooManyPrograms { programs_max: self.limits.programs_max })?;
-                    taken_slots += 1;
-                    let cells = body.cells();
-                    if cells.len() > CELLS_PER_PROGRAM_MAX {
-                        return Err(InstallError::ProgramTooWide { id, cells: cells.len() });
+                    let cells = body.cell_count();
+                    if cells > CELLS_PER_PROGRAM_MAX {
+                        return Err(InstallError::ProgramTooWide { id, cells });
                     }
-                    let workers = self.domain.workers();
-                    let program = Arc::new(Installed::new(id, slot, body, packet_rate, over_budget, workers));
-                    let reference = ProgramRef { id, installed: Arc::as_ptr(&program) };
-                    for cell in cells {
-                        match cell.dst.addr() {
-                            Addr::V4(_) => self.v4.add(&self.table.v4, &self.programs, &mut v4, cell, reference)?,
-                            Addr::V6(_) => self.v6.add(&self.table.v6, &self.programs, &mut v6, cell, reference)?,
+                    let slot = match self.free_slots.pop() {
+                        Some(slot) => slot,
+                        None if self.next_slot < self.limits.programs_max => {
+                            self.next_slot += 1;
+                            self.next_slot - 1
                         }
-                    }
-                    fresh.insert(id, program);
+                        None => return Err(InstallError::TooManyPrograms { programs_max: self.limits.programs_max }),
+                    };
+                    programs.insert(id, Named { slot, stage: Stage::Fresh });
+                    plan.fresh.push(id);
+                    let workers = self.domain.workers();
+                    let program = Installed::new(id, slot, body, packet_rate, over_budget, workers);
+                    // No cell leads to it yet.
+                    let reference = table.programs.put(slot, program);
+                    table.programs.program(slot).body.each_cell(|cell| match cell.dst.addr() {
+                        Addr::V4(_) => v4.add(&table.v4, &table.programs, &mut plan.v4, cell, reference),
+                        Addr::V6(_) => v6.add(&table.v6, &table.programs, &mut plan.v6, cell, reference),
+                    })?;
                 }
                 Change::Withdraw(id) => {
-                    let program = self.programs.get(&id).filter(|_| leaving.insert(id));
-                    let program = program.ok_or(InstallError::UnknownProgram(id))?;
-                    for cell in program.body.cells() {
+                    let named = programs.get_mut(&id).filter(|named| named.stage == Stage::Installed);
+                    let named = named.ok_or(InstallError::UnknownProgram(id))?;
+                    named.stage = Stage::Leaving;
+                    plan.leaving.push(id);
+                    table.programs.program(named.slot).body.each_cell(|cell| {
                         match cell.dst.addr() {
-                            Addr::V4(_) => self.v4.remove(&self.table.v4, &self.programs, &mut v4, cell, id),
-                            Addr::V6(_) => self.v6.remove(&self.table.v6, &self.programs, &mut v6, cell, id),
+                            Addr::V4(_) => v4.remove(&table.v4, &table.programs, &mut plan.v4, cell, id),
+                            Addr::V6(_) => v6.remove(&table.v6, &table.programs, &mut plan.v6, cell, id),
                         }
-                    }
+                        Ok::<(), InstallError>(())
+                    })?;
                 }
-            }
-        }
-        self.v4.check(&v4)?;
-        self.v6.check(&v6)?;
-
-        // Publish: every new entry is born in the epoch that `commit` makes visible.
-        let mut publish = self.domain.publish();
-        let (done_v4, result_v4) = self.v4.change(&self.table.v4, v4, &mut publish, &self.secret);
-        let (done_v6, result_v6) = self.v6.change(&self.table.v6, v6, &mut publish, &self.secret);
-        let result = result_v4.and(result_v6);
-        let epoch = publish.epoch();
-        match result {
-            Ok(()) => {
-                self.v4.settle(&self.table.v4, done_v4, epoch, &mut self.entries, false);
-                self.v6.settle(&self.table.v6, done_v6, epoch, &mut self.entries, true);
-            }
-            Err(_) => {
-                self.v4.undo(&self.table.v4, done_v4, epoch, &mut self.entries, false);
-                self.v6.undo(&self.table.v6, done_v6, epoch, &mut self.entries, true);
-            }
-        }
-        publish.commit();
-        result?;
-        for _ in 0..taken_slots {
-            if self.free_slots.pop().is_none() {
-                self.next_slot += 1;
-            }
-        }
-        self.programs.extend(fresh);
-        for id in leaving {
-            if let Some(program) = self.programs.remove(&id) {
-                self.leaving.push_back((epoch, program));
-                self.leaving_ids.insert(id);
             }
         }
         Ok(())
     }
 
-    /// The counter slot of the next program but `taken`.
-    fn slot(&self, taken: usize) -> Option<u32> {
-        match self.free_slots.len().checked_sub(taken + 1) {
-            Some(last) => Some(self.free_slots[last]),
-            None => {
-                let slot = self.next_slot + (taken - self.free_slots.len()) as u32;
-                (slot < self.limits.programs_max).then_some(slot)
+    /// Publishes a plan: every new version is born in the epoch that `commit` makes visible.
+    fn publish(&mut self, plan: &mut Plan) -> Result<(), InstallError> {
+        let TableWriter { domain, table, v4, v6, retired, .. } = self;
+        let mut publish = domain.publish();
+        let prepared = v4.prepare(&table.v4, &plan.v4).and_then(|()| v6.prepare(&table.v6, &plan.v6));
+        if let Err(error) = prepared {
+            v4.abandon(&table.v4, &plan.v4, &mut publish);
+            v6.abandon(&table.v6, &plan.v6, &mut publish);
+            publish.commit();
+            return Err(error.into());
+        }
+        let target = publish.epoch();
+        v4.change(&table.v4, std::mem::take(&mut plan.v4), &mut publish, |replaced| {
+            retired.push_back(Retired { target, v6: false, replaced });
+        });
+        v6.change(&table.v6, std::mem::take(&mut plan.v6), &mut publish, |replaced| {
+            retired.push_back(Retired { target, v6: true, replaced });
+        });
+        publish.commit();
+        for id in &plan.fresh {
+            if let Some(named) = self.programs.get_mut(id) {
+                named.stage = Stage::Installed;
+            }
+        }
+        for id in &plan.leaving {
+            if let Some(named) = self.programs.get(id) {
+                self.leaving.push_back((target, named.slot));
+            }
+        }
+        self.installed = self.installed + plan.fresh.len() - plan.leaving.len();
+        Ok(())
+    }
+
+    /// Undoes the names and slots of a plan that is refused.
+    fn forget(&mut self, plan: &Plan) {
+        for id in &plan.leaving {
+            if let Some(named) = self.programs.get_mut(id) {
+                named.stage = Stage::Installed;
+            }
+        }
+        for id in &plan.fresh {
+            if let Some(named) = self.programs.remove(id) {
+                self.table.programs.free(named.slot);
+                self.free_slots.push(named.slot);
             }
         }
     }
 
-    /// Frees what every worker has passed, and gives back the withdrawn programs that are gone. From a tick.
+    /// Frees what every worker has passed, as much as one tick may, and gives back the withdrawn programs that are
+    /// gone. From a tick.
     pub fn reclaim(&mut self) -> Vec<Finished> {
         self.free_passed();
         std::mem::take(&mut self.finished)
@@ -394,45 +442,43 @@ impl TableWriter {
         let passed = self.domain.passed();
         self.v4.free_indexes(passed);
         self.v6.free_indexes(passed);
-        let mut unlinked = Vec::new();
-        while let Some(entry) = self.entries.pop_front_if(|entry| passed.covers(entry.target)) {
-            if entry.tombstone {
-                // Nobody sees the cell any more, but somebody may be looking at the entry: it waits once more.
-                let was_linked = if entry.v6 {
-                    self.v6.unlink(&self.table.v6, entry.index)
-                } else {
-                    self.v4.unlink(&self.table.v4, entry.index)
-                };
-                // A tombstone with a version over it is retired by that version.
-                if was_linked {
-                    unlinked.push((entry.v6, entry.index));
-                }
-            } else if entry.v6 {
-                self.v6.free_entry(&self.table.v6, entry.index);
-            } else {
-                self.v4.free_entry(&self.table.v4, entry.index);
-            }
-        }
-        let is_wasteful = self.v4.is_wasteful() || self.v6.is_wasteful();
-        if !unlinked.is_empty() || is_wasteful {
+        self.free_retired(passed);
+        if self.v4.is_untidy() || self.v6.is_untidy() {
             let mut publish = self.domain.publish();
-            let target = publish.epoch();
-            self.entries.extend(unlinked.into_iter().map(|(v6, index)| RetiredEntry {
-                target,
-                v6,
-                index,
-                tombstone: false,
-            }));
-            self.v4.tidy(&self.table.v4, &mut publish, &self.secret);
-            self.v6.tidy(&self.table.v6, &mut publish, &self.secret);
+            self.v4.tidy(&self.table.v4, &mut publish);
+            self.v6.tidy(&self.table.v6, &mut publish);
             publish.commit();
         }
-        while let Some((_, program)) = self.leaving.pop_front_if(|(target, _)| passed.covers(*target)) {
-            self.finished.push(Finished { id: program.id, counts: self.table.counters.sum(program.slot) });
-            self.table.counters.clear(program.slot);
-            self.free_slots.push(program.slot);
-            self.leaving_ids.remove(&program.id);
+        for _ in 0..FREED_PER_TICK {
+            let Some((_, slot)) = self.leaving.pop_front_if(|(target, _)| passed.covers(*target)) else { break };
+            let id = self.table.programs.program(slot).id;
+            self.finished.push(Finished { id, counts: self.table.counters.sum(slot) });
+            self.table.counters.clear(slot);
+            self.table.programs.free(slot);
+            self.free_slots.push(slot);
+            self.programs.remove(&id);
         }
+    }
+
+    fn free_retired(&mut self, passed: Passed) {
+        let is_due = |retired: &mut Retired| passed.covers(retired.target);
+        if !self.retired.front_mut().is_some_and(is_due) {
+            return;
+        }
+        // What is unlinked now is free when every worker has passed an epoch from now.
+        let publish = self.domain.publish();
+        let target = publish.epoch();
+        for _ in 0..FREED_PER_TICK {
+            let Some(Retired { v6, replaced, .. }) = self.retired.pop_front_if(is_due) else { break };
+            let retired = &mut self.retired;
+            let retire = |replaced| retired.push_back(Retired { target, v6, replaced });
+            if v6 {
+                self.v6.free(&self.table.v6, replaced, retire);
+            } else {
+                self.v4.free(&self.table.v4, replaced, retire);
+            }
+        }
+        publish.commit();
     }
 
     /// The workers that have been silent for a second.
@@ -449,36 +495,36 @@ impl TableWriter {
     /// What a program did so far; `None` where it is not installed.
     #[must_use]
     pub fn program_counts(&self, id: InstallId) -> Option<ProgramCounts> {
-        Some(self.table.counters.sum(self.programs.get(&id)?.slot))
+        Some(self.table.counters.sum(self.slot_of(id)?))
     }
 
-    #[cfg(test)]
     pub(super) fn slot_of(&self, id: InstallId) -> Option<u32> {
-        Some(self.programs.get(&id)?.slot)
+        let named = self.programs.get(&id)?;
+        (named.stage == Stage::Installed).then_some(named.slot)
     }
 
     /// Programs installed.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.programs.len()
+        self.installed
     }
 
     /// Whether none is installed.
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.programs.is_empty()
+        self.installed == 0
     }
 
     /// Things that wait for the workers to pass.
     #[must_use]
     pub fn retired(&self) -> usize {
-        self.entries.len() + self.leaving.len() + self.v4.retired() + self.v6.retired()
+        self.retired.len() + self.leaving.len() + self.v4.retired() + self.v6.retired()
     }
 
-    /// Bytes of the cells, used or kept for use again; programs' own state not counted.
+    /// Bytes of the cells of all programs, with the room that is kept for more; programs' own state not counted.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
-        (self.v4.bytes(&self.table.v4) + self.v6.bytes(&self.table.v6)) as u64
+        (self.v4.bytes() + self.v6.bytes()) as u64
     }
 
     /// The programs that a packet would meet, in order. Those behind a verdict are named too.
@@ -486,28 +532,15 @@ impl TableWriter {
     pub fn acting_on(&self, src: Addr, dst: Addr) -> Vec<InstallId> {
         let mut verdicts = Vec::new();
         let mut runs = Vec::new();
+        let programs = &self.table.programs;
         if let Some(pair) = key::V4::of(src, dst) {
-            self.v4.acting_on(&self.table.v4, pair, &mut verdicts, &mut runs);
+            self.v4.acting_on(&self.table.v4, programs, pair, &mut verdicts, &mut runs);
         } else if let Some(pair) = key::V6::of(src, dst) {
-            self.v6.acting_on(&self.table.v6, pair, &mut verdicts, &mut runs);
+            self.v6.acting_on(&self.table.v6, programs, pair, &mut verdicts, &mut runs);
         }
         runs.sort_unstable();
         runs.dedup();
         let mut seen = HashSet::new();
         verdicts.into_iter().chain(runs).filter(|&id| seen.insert(id)).collect()
-    }
-}
-
-impl Drop for TableWriter {
-    fn drop(&mut self) {
-        self.free_passed();
-        let programs = std::mem::take(&mut self.programs).into_values();
-        let leaving = std::mem::take(&mut self.leaving).into_iter().map(|(_, program)| program);
-        // Workers may still run: what they can reach goes with the table. A tombstone leads to no chain.
-        let left = Left {
-            entries: self.entries.iter().map(|entry| (entry.v6, entry.index)).collect(),
-            programs: programs.chain(leaving).collect(),
-        };
-        *self.table.left.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = left;
     }
 }

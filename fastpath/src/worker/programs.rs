@@ -27,7 +27,6 @@ where
         let Context { reader, table, now_ns, .. } = *context;
         let counters = table.counters();
         if let Some(program) = found.discard {
-            counters.seen(reader, program, frame.len());
             counters.discarded(reader, program, frame.len());
             return Some(DropReason::Program);
         }
@@ -37,7 +36,8 @@ where
         table.each_run(reader, pair, found, |program| {
             let outcome = program.run(reader, frame, &headers, now_ns);
             match outcome {
-                Outcome::Forward | Outcome::Discard => counters.seen(reader, program.slot(), frame.len()),
+                Outcome::Forward => counters.passed(reader, program.slot(), frame.len()),
+                Outcome::Discard => counters.discarded(reader, program.slot(), frame.len()),
                 Outcome::OverBudgetForward | Outcome::OverBudgetDrop => counters.over_budget(reader, program.slot()),
             }
             match outcome {
@@ -47,7 +47,6 @@ where
                     ControlFlow::Continue(())
                 }
                 Outcome::Discard => {
-                    counters.discarded(reader, program.slot(), frame.len());
                     reason = Some(DropReason::Program);
                     ControlFlow::Break(())
                 }

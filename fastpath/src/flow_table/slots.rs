@@ -1,0 +1,317 @@
+//! The slots of one family: an open-addressed hash table from keys to [`Meta`] words that one writer changes while
+//! workers read, made of atomics alone.
+//!
+//! A bucket is a *tag word* and seven slots. The tag word has a byte of the hash for each slot (0: empty) and a byte
+//! that counts the entries that would be here had there been room; a probe goes on to the next bucket only where that
+//! is not 0. Tag words stand together, eight to a cache line and nearest buckets beside each other, so that they are
+//! the compact filter: a packet that no cell wants is turned away by one word of them (2 bytes a cell; 1 in 60 is a
+//! chance match and costs a look at a key), and a packet that a cell wants costs one line more. Slots are in place:
+//! no pointer is followed from bucket to key.
+//!
+//! A slot may be used again for another cell as soon as every worker has passed the version that deleted the cell
+//! before: whoever reads it in between reads a word of a version younger than what it has seen, which sends it to the
+//! version before, which is nothing. So a mixture of two cells is read as the answer for both, which is none.
+//!
+//! The *front* is one byte for each hash of a masked destination, with a bit for every shape that some cell to such a
+//! destination has; who has several shapes for one length of destination asks it first.
+
+use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
+
+use super::act::Meta;
+use super::key::Key;
+use crate::region::{NoMemory, Region, Zeroed};
+
+/// Slots of a bucket.
+pub(super) const BUCKET_SLOTS: usize = 7;
+/// Buckets that a probe looks at, at most. An entry that does not fit in so many makes the table grow; at the load
+/// below that does not happen by chance.
+pub(super) const PROBE_BUCKETS_MAX: usize = 32;
+/// Buckets of the smallest table.
+const BUCKETS_MIN: usize = 64;
+/// Cells for two buckets in a new table, on average.
+const LOAD_NEW: usize = 7;
+/// Cells for two buckets from which on the table grows, a little with each change.
+const LOAD_GROWING: usize = 10;
+/// Cells for two buckets above which it grows at once.
+const LOAD_MAX: usize = 11;
+/// Bytes of the front for each bucket: at least two for each cell.
+const FRONT_BYTES: usize = 12;
+/// The tags of a word, without its count.
+const TAGS: u64 = 0x00ff_ffff_ffff_ffff;
+/// The byte of a word above its tags.
+const PASSED_SHIFT: u32 = 56;
+
+/// A key and what is done about it.
+#[repr(C)]
+struct Slot<K: Key> {
+    key: K::Room,
+    meta: AtomicU64,
+}
+
+// SAFETY: atomics of zero, which are numbers; `Room` is `Zeroed` itself.
+unsafe impl<K: Key> Zeroed for Slot<K> {}
+
+/// The buckets and the front.
+pub(super) struct Slots<K: Key> {
+    tags: Region<AtomicU64>,
+    slots: Region<Slot<K>>,
+    front: Region<AtomicU8>,
+}
+
+/// The tag of a hash: its low byte, never zero. Buckets go by the high half.
+#[inline(always)]
+fn tag_of(hash: u64) -> u8 {
+    (hash as u8).max(1)
+}
+
+/// The high bit of each of the seven tags of `word` that equals `tag`. A tag above a match may be named wrongly, which
+/// costs a look at a key and nothing else.
+#[inline(always)]
+fn tags_equal(word: u64, tag: u8) -> u64 {
+    const ONES: u64 = 0x0001_0101_0101_0101;
+    let difference = (word ^ (u64::from(tag) * ONES)) & TAGS;
+    difference.wrapping_sub(ONES) & !difference & (ONES << 7)
+}
+
+/// `hash`'s place among `len` places.
+#[inline(always)]
+fn place(hash: u64, len: usize) -> usize {
+    // The product is below `len << 32`, which fits: no region has 2^32 places.
+    ((hash >> 32).wrapping_mul(len as u64) >> 32) as usize
+}
+
+#[inline(always)]
+pub(super) fn prefetch<T>(place: &T) {
+    #[cfg(target_arch = "x86_64")]
+    // SAFETY: a prefetch reads nothing that a program could notice, and SSE is part of x86_64.
+    unsafe {
+        std::arch::x86_64::_mm_prefetch::<{ std::arch::x86_64::_MM_HINT_T0 }>(std::ptr::from_ref(place).cast());
+    }
+    #[cfg(not(target_arch = "x86_64"))]
+    let _ = place;
+}
+
+/// The readers' side.
+impl<K: Key> Slots<K> {
+    /// Fetches the first tag word of a hash.
+    #[inline(always)]
+    pub(super) fn prefetch_tags(&self, hash: u64) {
+        prefetch(&self.tags[place(hash, self.tags.len())]);
+    }
+
+    /// Gives the numbers of the slots that may hold a key of this hash to `visit`.
+    #[inline(always)]
+    pub(super) fn matches(&self, hash: u64, mut visit: impl FnMut(usize)) {
+        let home = place(hash, self.tags.len());
+        // Acquire pairs with the release of `set_tag`: whoever sees a tag sees the slot.
+        let word = self.tags[home].load(Ordering::Acquire);
+        let equal = tags_equal(word, tag_of(hash));
+        if equal | word >> PASSED_SHIFT == 0 {
+            return;
+        }
+        self.matches_on(hash, (home, word, equal), &mut visit);
+    }
+
+    #[inline(always)]
+    fn matches_on(&self, hash: u64, (home, word, equal): (usize, u64, u64), visit: &mut impl FnMut(usize)) {
+        let (mut bucket, mut word, mut equal) = (home, word, equal);
+        for _ in 0..PROBE_BUCKETS_MAX {
+            while equal != 0 {
+                visit(bucket * BUCKET_SLOTS + equal.trailing_zeros() as usize / 8);
+                equal &= equal - 1;
+            }
+            if word >> PASSED_SHIFT == 0 {
+                return;
+            }
+            bucket = self.next(bucket);
+            word = self.tags[bucket].load(Ordering::Acquire);
+            equal = tags_equal(word, tag_of(hash));
+        }
+    }
+
+    #[inline(always)]
+    fn next(&self, bucket: usize) -> usize {
+        if bucket + 1 == self.tags.len() { 0 } else { bucket + 1 }
+    }
+
+    /// Fetches a slot.
+    #[inline(always)]
+    pub(super) fn prefetch_slot(&self, slot: usize) {
+        let slot = &self.slots[slot];
+        prefetch(slot);
+        if 64 % size_of::<Slot<K>>() != 0 {
+            // It may lie across two lines.
+            prefetch(&slot.meta);
+        }
+    }
+
+    #[inline(always)]
+    pub(super) fn key(&self, slot: usize) -> K {
+        K::load(&self.slots[slot].key)
+    }
+
+    /// Acquire: the version that the word leads to is seen with it.
+    #[inline(always)]
+    pub(super) fn meta(&self, slot: usize) -> Meta {
+        Meta::from_bits(self.slots[slot].meta.load(Ordering::Acquire))
+    }
+
+    /// The slot of a cell.
+    #[inline]
+    pub(super) fn find(&self, hash: u64, key: K, shape: u8) -> Option<usize> {
+        let mut found = None;
+        self.matches(hash, |slot| {
+            if self.key(slot) == key && self.meta(slot).shape() == shape {
+                found = Some(slot);
+            }
+        });
+        found
+    }
+
+    /// Fetches the front's byte for a destination's hash.
+    #[inline(always)]
+    pub(super) fn prefetch_front(&self, hash: u64) {
+        prefetch(&self.front[place(hash, self.front.len())]);
+    }
+
+    /// The front's bits for a destination's hash.
+    #[inline(always)]
+    pub(super) fn front(&self, hash: u64) -> u8 {
+        // Relaxed: a bit of a cell of an epoch that this worker sees was stored before the epoch was.
+        self.front[place(hash, self.front.len())].load(Ordering::Relaxed)
+    }
+}
+
+/// The writer's side: it is alone, so it reads what it wrote.
+impl<K: Key> Slots<K> {
+    /// Empty slots for so many cells.
+    pub(super) fn for_cells(cells: usize) -> Result<Slots<K>, NoMemory> {
+        let buckets = (cells * 2 / LOAD_NEW + 1).max(BUCKETS_MIN);
+        if buckets > u32::MAX as usize / FRONT_BYTES {
+            return Err(NoMemory { bytes: usize::MAX });
+        }
+        Ok(Slots {
+            tags: Region::new(buckets)?,
+            slots: Region::new(buckets * BUCKET_SLOTS)?,
+            front: Region::new(buckets * FRONT_BYTES)?,
+        })
+    }
+
+    pub(super) fn buckets(&self) -> usize {
+        self.tags.len()
+    }
+    /// Whether so many cells are enough for a larger table to be begun.
+    pub(super) fn is_crowded(&self, cells: usize) -> bool {
+        cells * 2 > self.tags.len() * LOAD_GROWING
+    }
+    /// Whether so many cells are too many.
+    pub(super) fn is_full(&self, cells: usize) -> bool {
+        cells * 2 > self.tags.len() * LOAD_MAX
+    }
+
+    fn set_tag(&self, slot: usize, tag: u8) {
+        let word = &self.tags[slot / BUCKET_SLOTS];
+        let shift = slot % BUCKET_SLOTS * 8;
+        // Only the writer stores tags, so this is no lost update. Release: whoever sees the tag sees the slot.
+        let tags = word.load(Ordering::Relaxed) & !(0xff << shift) | u64::from(tag) << shift;
+        word.store(tags, Ordering::Release);
+    }
+
+    /// Counts entries that are not in these buckets although they are at home there, or before. A count that reached
+    /// its most stays there: probes then go on for nothing until the table is made anew.
+    fn count_passed(&self, home: usize, steps: usize, change: i8) {
+        let mut bucket = home;
+        for _ in 0..steps {
+            let word = self.tags[bucket].load(Ordering::Relaxed);
+            let passed = (word >> PASSED_SHIFT) as u8;
+            let passed = if passed == u8::MAX { passed } else { passed.saturating_add_signed(change) };
+            self.tags[bucket].store(word & TAGS | u64::from(passed) << PASSED_SHIFT, Ordering::Release);
+            bucket = self.next(bucket);
+        }
+    }
+
+    /// Links a cell that is not there. `None` where its buckets are full and the table must grow.
+    pub(super) fn link(&self, hash: u64, key: K, meta: Meta) -> Option<usize> {
+        let home = place(hash, self.tags.len());
+        let mut bucket = home;
+        for step in 0..PROBE_BUCKETS_MAX {
+            let empty = tags_equal(self.tags[bucket].load(Ordering::Relaxed), 0);
+            if empty != 0 {
+                // The lowest is never named wrongly.
+                let slot = bucket * BUCKET_SLOTS + empty.trailing_zeros() as usize / 8;
+                self.count_passed(home, step, 1);
+                self.set_meta(slot, meta);
+                key.store(&self.slots[slot].key);
+                self.set_tag(slot, tag_of(hash));
+                return Some(slot);
+            }
+            bucket = self.next(bucket);
+        }
+        None
+    }
+
+    /// Says something else of a cell. Release pairs with the acquire in `meta`.
+    pub(super) fn set_meta(&self, slot: usize, meta: Meta) {
+        self.slots[slot].meta.store(meta.bits(), Ordering::Release);
+    }
+
+    /// Empties a slot that holds a cell of this hash.
+    pub(super) fn unlink(&self, hash: u64, slot: usize) {
+        self.set_tag(slot, 0);
+        self.set_meta(slot, Meta::from_bits(0));
+        let home = place(hash, self.tags.len());
+        let bucket = slot / BUCKET_SLOTS;
+        let steps = if bucket >= home { bucket - home } else { bucket + self.tags.len() - home };
+        self.count_passed(home, steps, -1);
+    }
+
+    /// The slots of a bucket that hold something.
+    pub(super) fn linked_in(&self, bucket: usize) -> impl Iterator<Item = usize> + '_ {
+        let word = self.tags[bucket].load(Ordering::Relaxed);
+        (0..BUCKET_SLOTS)
+            .filter(move |slot| word >> (slot * 8) & 0xff != 0)
+            .map(move |slot| bucket * BUCKET_SLOTS + slot)
+    }
+
+    /// Sets bits for a destination's hash in the front.
+    pub(super) fn mark(&self, hash: u64, bits: u8) {
+        self.front[place(hash, self.front.len())].fetch_or(bits, Ordering::Relaxed);
+    }
+
+    /// The bytes of buckets, and of the front where it is in use.
+    pub(super) fn bytes(&self, is_front_in_use: bool) -> usize {
+        self.tags.bytes() + self.slots.bytes() + if is_front_in_use { self.front.bytes() } else { 0 }
+    }
+
+    /// How many buckets a probe of this hash looks at.
+    #[cfg(test)]
+    pub(super) fn probe_len(&self, hash: u64) -> usize {
+        let mut bucket = place(hash, self.tags.len());
+        for step in 1..PROBE_BUCKETS_MAX {
+            if self.tags[bucket].load(Ordering::Relaxed) >> PASSED_SHIFT == 0 {
+                return step;
+            }
+            bucket = self.next(bucket);
+        }
+        PROBE_BUCKETS_MAX
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_lowest_equal_tag_is_named_and_no_unequal_one_below_it() {
+        for word in [0u64, 0x0101_0101_0101_0101, 0xff00_0102_0304_0506, 0x0501_0001_ff80_7f01] {
+            for tag in 0..=255u8 {
+                let equal = tags_equal(word, tag);
+                let first = (0..BUCKET_SLOTS).find(|slot| (word >> (slot * 8)) as u8 == tag);
+                assert_eq!((equal != 0).then(|| equal.trailing_zeros() as usize / 8), first, "{word:x} {tag}");
+                for slot in (0..BUCKET_SLOTS).filter(|slot| (word >> (slot * 8)) as u8 == tag) {
+                    assert_ne!(equal >> (slot * 8 + 7) & 1, 0, "{word:x} {tag}: every equal one is named");
+                }
+            }
+        }
+    }
+}
