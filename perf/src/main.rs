@@ -23,6 +23,7 @@ mod report;
 mod rig;
 mod run;
 mod soak;
+mod structures;
 mod table;
 mod verify;
 
@@ -44,6 +45,8 @@ struct Cli {
 enum Command {
     /// The standard benchmark of the fast path, beside testpmd and l3fwd (root; see docs/BENCHMARKS.md).
     Fastpath(fastpath::Options),
+    /// The flow table beside other structures for its job (see docs/BENCHMARKS.md).
+    Table(structures::Options),
     /// What proofs cost and what they buy, each figure against its bar (see docs/BENCHMARKS.md).
     Verify(verify::Options),
     /// What each routine of the cost model takes on this machine, and the file of costs (see docs/BENCHMARKS.md).
@@ -66,6 +69,7 @@ enum Command {
 fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Fastpath(options) => fastpath::run(&options),
+        Command::Table(options) => structures::run(&options),
         Command::Verify(options) => verify::run(&options),
         Command::Calibrate(options) => calibrate::run(&options),
         Command::Cost(options) => cost::run(&options),

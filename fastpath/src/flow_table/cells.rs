@@ -21,15 +21,16 @@ use super::found::Finds;
 use super::hash::{Hasher, Mix, Tweak};
 use super::key::Key;
 use super::program::{InstallId, Installed};
-use super::slots::Slots;
+use super::slots::{BUCKET_SLOTS, PROBE_BUCKETS_MAX, Slots};
 use crate::port::BURST_LEN_MAX;
 use crate::publication::{Domain, Epoch, Published, Reader};
 use crate::region::{NoMemory, Region, Zeroed};
 
 /// The most shapes in use at once, in each family.
 pub const SHAPES_MAX: usize = 64;
-/// Chance and other matches of tags that are looked at together.
+/// Matches of tags that are looked at together. Half of them is more than one probe can have.
 const CANDIDATES_MAX: usize = 512;
+const _: () = assert!(CANDIDATES_MAX / 2 > PROBE_BUCKETS_MAX * BUCKET_SLOTS);
 
 /// A program in a chain. The pointer is good as long as the chain can be reached.
 #[derive(Clone, Copy)]
@@ -204,7 +205,39 @@ pub(crate) struct Scratch<K> {
     pairs: [K; BURST_LEN_MAX],
     hashes: [u64; BURST_LEN_MAX],
     probes: Vec<Probe>,
-    candidates: Vec<Candidate>,
+    candidates: Candidates,
+}
+
+/// The candidates so far.
+struct Candidates {
+    count: usize,
+    all: [Candidate; CANDIDATES_MAX],
+}
+
+impl Candidates {
+    /// Adds the slots that may be a packet's cell; tells whether they are to be judged before more are added.
+    #[inline(always)]
+    fn seek<K: Key>(&mut self, slots: &Slots<K>, hash: u64, pair: u8, rank: u8) -> bool {
+        let (slot, is_match, has_more) = slots.first_match(hash);
+        // Written always and counted where it is one, because which it is cannot be foretold.
+        self.all[self.count % CANDIDATES_MAX] = Candidate { slot: slot as u32, pair, rank };
+        self.count += usize::from(is_match);
+        if has_more {
+            self.seek_on(slots, hash, (slot, is_match), (pair, rank));
+        }
+        self.count >= CANDIDATES_MAX / 2
+    }
+
+    /// The same for the slots behind the first. There is room: half of it is free before, and a probe looks at no more.
+    #[inline(never)]
+    fn seek_on<K: Key>(&mut self, slots: &Slots<K>, hash: u64, first: (usize, bool), (pair, rank): (u8, u8)) {
+        slots.matches(hash, |slot| {
+            if (slot, true) != first && self.count < CANDIDATES_MAX {
+                self.all[self.count] = Candidate { slot: slot as u32, pair, rank };
+                self.count += 1;
+            }
+        });
+    }
 }
 
 impl<K: Key> Scratch<K> {
@@ -215,7 +248,7 @@ impl<K: Key> Scratch<K> {
             pairs: [K::default(); BURST_LEN_MAX],
             hashes: [0; BURST_LEN_MAX],
             probes: Vec::with_capacity(BURST_LEN_MAX * SHAPES_MAX),
-            candidates: Vec::with_capacity(CANDIDATES_MAX),
+            candidates: Candidates { count: 0, all: [Candidate { slot: 0, pair: 0, rank: 0 }; CANDIDATES_MAX] },
         }
     }
     /// Adds the packet of `lane` to the burst, which holds at most [`BURST_LEN_MAX`].
@@ -319,16 +352,7 @@ impl<K: Key> Cells<K> {
         let Scratch { len, lanes, pairs, hashes, probes, candidates } = scratch;
         let pairs = &pairs[..*len];
         let hashes = &mut hashes[..*len];
-        candidates.clear();
-        let mut seek = |hash: u64, pair: usize, rank: u8| {
-            slots.matches(hash, |slot| {
-                slots.prefetch_slot(slot);
-                candidates.push(Candidate { slot: slot as u32, pair: pair as u8, rank });
-                if candidates.len() == CANDIDATES_MAX {
-                    self.judge(index, reader, (pairs, lanes), candidates, finds, meet);
-                }
-            });
-        };
+        candidates.count = 0;
         for &rank in &index.direct {
             let shape = &index.shapes[usize::from(rank)];
             for (&pair, hash) in pairs.iter().zip(&mut *hashes) {
@@ -336,7 +360,9 @@ impl<K: Key> Cells<K> {
                 slots.prefetch_tags(*hash);
             }
             for (pair, &hash) in hashes.iter().enumerate() {
-                seek(hash, pair, rank);
+                if candidates.seek(slots, hash, pair as u8, rank) {
+                    self.judge(index, reader, (pairs, lanes), candidates, finds, meet);
+                }
             }
         }
         for group in &index.groups {
@@ -360,7 +386,9 @@ impl<K: Key> Cells<K> {
                 }
             }
             for &Probe { hash, pair, rank } in &*probes {
-                seek(hash, usize::from(pair), rank);
+                if candidates.seek(slots, hash, pair, rank) {
+                    self.judge(index, reader, (pairs, lanes), candidates, finds, meet);
+                }
             }
         }
         self.judge(index, reader, (pairs, lanes), candidates, finds, meet);
@@ -373,11 +401,16 @@ impl<K: Key> Cells<K> {
         index: &Index<K>,
         reader: &Reader,
         (pairs, lanes): (&[K], &[u8; BURST_LEN_MAX]),
-        candidates: &mut Vec<Candidate>,
+        candidates: &mut Candidates,
         finds: &mut Finds,
         meet: impl Fn(ActKind),
     ) {
-        for &Candidate { slot, pair, rank } in &*candidates {
+        let count = std::mem::take(&mut candidates.count);
+        let all = &candidates.all[..count.min(CANDIDATES_MAX)];
+        for candidate in all {
+            index.slots.prefetch_slot(candidate.slot as usize);
+        }
+        for &Candidate { slot, pair, rank } in all {
             let shape = &index.shapes[usize::from(rank)];
             let slot = slot as usize;
             if index.slots.key(slot) != shape.key(pairs[usize::from(pair)]) {
@@ -393,7 +426,6 @@ impl<K: Key> Cells<K> {
                 self.note(act, rank, lanes[usize::from(pair)], finds);
             }
         }
-        candidates.clear();
     }
 
     /// Adds what is done in one cell to what was found for a packet.

@@ -28,7 +28,7 @@ const COPIED_PER_CHANGE: usize = 32;
 /// Buckets that a tick copies to the next table: about 100 µs.
 const COPIED_PER_TICK: usize = 1024;
 /// Tables of fewer buckets are not made smaller.
-const SHRUNK_BUCKETS_MIN: usize = 4096;
+const SHRUNK_BUCKETS_MIN: usize = 1024;
 
 /// What the writer of one family keeps.
 pub(super) struct FamilyWriter<K: Key> {
@@ -53,6 +53,9 @@ pub(super) struct FamilyWriter<K: Key> {
     stale: usize,
     /// Replaced indexes.
     indexes: VecDeque<Retired<Index<K>>>,
+    /// Tables that were filled in one change.
+    #[cfg(test)]
+    pub(super) grown_at_once: usize,
 }
 
 /// What a batch makes of one cell.
@@ -94,7 +97,14 @@ impl<K: Key> FamilyWriter<K> {
             marked: 0,
             stale: 0,
             indexes: VecDeque::new(),
+            #[cfg(test)]
+            grown_at_once: 0,
         }
+    }
+
+    #[cfg(test)]
+    pub(super) fn buckets(&self) -> usize {
+        self.slots.buckets()
     }
 
     fn shape(&self, src_len: u8, dst_len: u8) -> Option<&Shape<K>> {
@@ -417,6 +427,10 @@ impl<K: Key> FamilyWriter<K> {
             if growth.step(&self.slots, usize::MAX, place) == Progress::Complete {
                 self.growth = None;
                 self.take_slots(growth);
+                #[cfg(test)]
+                {
+                    self.grown_at_once += 1;
+                }
                 return Ok(());
             }
             count *= 2;

@@ -99,23 +99,25 @@ impl<K: Key> Slots<K> {
         prefetch(&self.tags[place(hash, self.tags.len())]);
     }
 
-    /// Gives the numbers of the slots that may hold a key of this hash to `visit`.
+    /// The first slot that may hold a key of this hash (any number where none may), whether there is one, and whether
+    /// there may be others: then [`Slots::matches`] names all.
     #[inline(always)]
-    pub(super) fn matches(&self, hash: u64, mut visit: impl FnMut(usize)) {
+    pub(super) fn first_match(&self, hash: u64) -> (usize, bool, bool) {
         let home = place(hash, self.tags.len());
         // Acquire pairs with the release of `set_tag`: whoever sees a tag sees the slot.
         let word = self.tags[home].load(Ordering::Acquire);
         let equal = tags_equal(word, tag_of(hash));
-        if equal | word >> PASSED_SHIFT == 0 {
-            return;
-        }
-        self.matches_on(hash, (home, word, equal), &mut visit);
+        let slot = home * BUCKET_SLOTS + equal.trailing_zeros() as usize / 8;
+        (slot, equal != 0, equal & equal.wrapping_sub(1) | word >> PASSED_SHIFT != 0)
     }
 
-    #[inline(always)]
-    fn matches_on(&self, hash: u64, (home, word, equal): (usize, u64, u64), visit: &mut impl FnMut(usize)) {
-        let (mut bucket, mut word, mut equal) = (home, word, equal);
+    /// Gives the numbers of all slots that may hold a key of this hash to `visit`.
+    #[inline]
+    pub(super) fn matches(&self, hash: u64, mut visit: impl FnMut(usize)) {
+        let mut bucket = place(hash, self.tags.len());
         for _ in 0..PROBE_BUCKETS_MAX {
+            let word = self.tags[bucket].load(Ordering::Acquire);
+            let mut equal = tags_equal(word, tag_of(hash));
             while equal != 0 {
                 visit(bucket * BUCKET_SLOTS + equal.trailing_zeros() as usize / 8);
                 equal &= equal - 1;
@@ -124,8 +126,6 @@ impl<K: Key> Slots<K> {
                 return;
             }
             bucket = self.next(bucket);
-            word = self.tags[bucket].load(Ordering::Acquire);
-            equal = tags_equal(word, tag_of(hash));
         }
     }
 

@@ -1,5 +1,7 @@
 //! The table against a naive model, from the view of workers that have passed and of workers that have not.
 
+mod attack;
+
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -394,4 +396,148 @@ fn the_table_grows_under_readers_and_shows_each_batch_whole() {
     for thread in threads {
         assert!(thread.join().expect("no worker saw half a batch") > 0);
     }
+}
+
+/// A hasher that every machine has: what runs where there are no AES instructions.
+#[test]
+fn both_ways_of_hashing_find_the_same() {
+    for hasher in [hash::Hasher::draw(), hash::Hasher::draw_portable()] {
+        let (domain, mut places) = Domain::new(1);
+        let hasher = hasher.expect("random numbers");
+        let (mut writer, table) = TableWriter::with_hasher(domain, limits(), hasher).expect("memory");
+        let mut reader = places.remove(0).join();
+        let mut naive = Naive::default();
+        let world = world();
+        let of_family = |v6: bool| world.iter().copied().filter(move |addr| (addr.width() == 128) == v6);
+        let pairs: Vec<(Addr, Addr)> = [false, true]
+            .into_iter()
+            .flat_map(|v6| of_family(v6).flat_map(move |src| of_family(v6).map(move |dst| (src, dst))))
+            .collect();
+        for (number, &(src, dst)) in pairs.iter().enumerate() {
+            let len = |part: u8| src.width() / 4 * part;
+            let of = |addr, part| Prefix::of(addr, len(part)).expect("within the width");
+            let cells = vec![cell(of(src, number as u8 % 5), of(dst, 4 - number as u8 / 5 % 2), number % 3 == 0)];
+            let (id, model) = (InstallId(number as u64), Model { cells, discards: false });
+            let mut batch = Batch::new();
+            batch.install_body(id, Body::Model(model.clone()));
+            writer.apply(batch).expect("within the bounds");
+            naive.programs.insert(id, (model, writer.slot_of(id).expect("installed")));
+        }
+        reader.quiescent();
+        let meets = look_up(&table, &reader, &naive, &pairs);
+        for (&(src, dst), meets) in pairs.iter().zip(meets) {
+            assert_eq!(meets, naive.meets(src, dst), "from {src} to {dst}");
+        }
+    }
+}
+
+#[test]
+fn a_firewall_of_ten_thousand_prefixes_is_one_program_of_either_family() {
+    const PREFIXES: u64 = 10_000;
+    let (domain, mut places) = Domain::new(1);
+    let (mut writer, table) = TableWriter::new(domain, limits()).expect("memory");
+    let mut reader = places.remove(0).join();
+    let word = |i: u64| (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let owners = [addr("192.0.2.1"), addr("2001:db8::1")];
+    let source = |v6: bool, i: u64| {
+        if v6 {
+            Prefix::of(Addr::V6(u128::from(word(i)) << 64 | u128::from(word(!i))), 24 + (i % 100) as u8)
+        } else {
+            Prefix::of(Addr::V4(word(i) as u32), 14 + (i % 19) as u8)
+        }
+        .expect("a length of the family")
+    };
+    let mut naive = Naive::default();
+    for (number, &owner) in owners.iter().enumerate() {
+        let v6 = number == 1;
+        // The lengths of IPv6 prefixes are more than there are shapes: the last few are left out.
+        let lens = |i: &u64| !v6 || i % 100 < SHAPES_MAX as u64;
+        let cells: Vec<ProgramCell> =
+            (0..PREFIXES).filter(lens).map(|i| cell(source(v6, i), Prefix::host(owner), true)).collect();
+        let (id, model) = (InstallId(number as u64), Model { cells, discards: false });
+        let mut batch = Batch::new();
+        batch.install_body(id, Body::Model(model.clone()));
+        writer.apply(batch).expect("within the bounds");
+        naive.programs.insert(id, (model, writer.slot_of(id).expect("installed")));
+    }
+    assert_eq!(writer.len(), 2);
+    reader.quiescent();
+    let pairs: Vec<(Addr, Addr)> = (0..300)
+        .flat_map(|i| {
+            let (inside, by_chance) = (source(false, i * 31).addr(), Addr::V4(word(i << 20) as u32));
+            let (inside_v6, outside_v6) = (source(true, i * 31).addr(), Addr::V6(u128::from(word(i)) << 60));
+            [(inside, owners[0]), (by_chance, owners[0]), (inside_v6, owners[1]), (outside_v6, owners[1])]
+                .into_iter()
+                .chain([(inside, addr("192.0.2.2")), (inside_v6, addr("2001:db8::2"))])
+        })
+        .collect();
+    let meets = look_up(&table, &reader, &naive, &pairs);
+    for (&(src, dst), meets) in pairs.iter().zip(&meets) {
+        assert_eq!(*meets, naive.meets(src, dst), "from {src} to {dst}");
+    }
+    assert!(meets.iter().filter(|(verdict, _)| verdict.is_some()).count() >= 300);
+    // Withdrawn, all of it is gone in a few turns, the shapes too.
+    for id in [0, 1] {
+        writer.withdraw(InstallId(id)).expect("installed");
+    }
+    for _ in 0..4 {
+        reader.quiescent();
+        writer.reclaim();
+    }
+    reader.quiescent();
+    assert!(table.is_empty_for(&reader));
+    assert_eq!(writer.retired(), 0);
+}
+
+#[test]
+fn installs_one_by_one_grow_the_table_a_little_at_a_time() {
+    let (domain, mut places) = Domain::new(1);
+    let limits = TableLimits { programs_max: 30_000, cells_max: 30_000, retired_max: 10_000 };
+    let (mut writer, table) = TableWriter::new(domain, limits).expect("memory");
+    let mut reader = places.remove(0).join();
+    let pair = |i: u32| (Addr::V4(0x0a00_0000 + i), Addr::V4(0xc612_0000 + i % 7));
+    let mut tables_seen = Vec::new();
+    for i in 0..20_000u32 {
+        let (src, dst) = pair(i);
+        let mut batch = Batch::new();
+        let cells = vec![cell(Prefix::host(src), Prefix::host(dst), true)];
+        batch.install_body(InstallId(u64::from(i)), Body::Model(Model { cells, discards: false }));
+        writer.apply(batch).expect("within the bounds");
+        tables_seen.push(writer.buckets_v4());
+        if i % 64 == 0 {
+            reader.quiescent();
+            writer.reclaim();
+        }
+    }
+    tables_seen.dedup();
+    assert!(tables_seen.len() > 5, "{tables_seen:?}");
+    assert_eq!(writer.grown_at_once_v4(), 0, "a single install never copies the whole table");
+    reader.quiescent();
+    let mut scratch = TableScratch::new();
+    for first in (0..20_000).step_by(64) {
+        for lane in 0..64 {
+            push(&mut scratch, lane as u8, pair(first + lane));
+        }
+        let wanted = if first + 64 <= 20_000 { u64::MAX } else { u64::MAX >> (first + 64 - 20_000) };
+        assert_eq!(table.wanted_lanes(&reader, &mut scratch), wanted, "from {first}");
+    }
+    // Most are withdrawn again: the table shrinks, and what is left is found.
+    for first in (0..19_900).step_by(100) {
+        let mut batch = Batch::new();
+        for i in first..first + 100 {
+            batch.withdraw(InstallId(i));
+        }
+        writer.apply(batch).expect("within the bounds");
+        reader.quiescent();
+        writer.reclaim();
+    }
+    for _ in 0..40 {
+        reader.quiescent();
+        writer.reclaim();
+    }
+    reader.quiescent();
+    assert!(writer.buckets_v4() < tables_seen[tables_seen.len() - 1], "{} of {tables_seen:?}", writer.buckets_v4());
+    push(&mut scratch, 3, pair(19_950));
+    push(&mut scratch, 4, pair(19_800));
+    assert_eq!(table.wanted_lanes(&reader, &mut scratch), 1 << 3);
 }

@@ -503,6 +503,15 @@ impl TableWriter {
         (named.stage == Stage::Installed).then_some(named.slot)
     }
 
+    #[cfg(test)]
+    pub(super) fn buckets_v4(&self) -> usize {
+        self.v4.buckets()
+    }
+    #[cfg(test)]
+    pub(super) fn grown_at_once_v4(&self) -> usize {
+        self.v4.grown_at_once
+    }
+
     /// Programs installed.
     #[must_use]
     pub fn len(&self) -> usize {
