@@ -138,6 +138,10 @@ pub struct Sources {
     pub v6: Option<u128>,
 }
 
+/// The /16s, first and last, of IPv4 addresses that are not ordinary: "this network", loopback, link-local, multicast and
+/// reserved (RFC 6890).
+const SPECIAL_V4: [(u16, u16); 4] = [(0, 0x00ff), (0x7f00, 0x7fff), (0xa9fe, 0xa9fe), (0xe000, 0xffff)];
+
 /// Hop number 0 is [`Hop::NoRoute`] in every table.
 const NO_ROUTE: u32 = 0;
 
@@ -202,10 +206,11 @@ impl Fib {
         (hop, Station::of(hop))
     }
 
-    /// The station that an IPv4 packet to `dst` is sent to, where it is known.
+    /// The station that an IPv4 packet to `dst` is sent to, where it is known and `dst` is an ordinary address: one of a
+    /// host, of more than the link's scope.
     #[inline]
     #[must_use]
-    pub fn station_v4(&self, dst: u32) -> Station {
+    pub fn ordinary_station_v4(&self, dst: u32) -> Station {
         self.stations[self.v4.look_up(dst) as usize]
     }
 
@@ -256,7 +261,11 @@ impl fmt::Display for FibError {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             FibError::TooManyHops { hops } => {
-                write!(f, "{hops} distinct next hops are more than the {HOPS_MAX} that a forwarding table can number")
+                write!(
+                    f,
+                    "{hops} distinct next hops are more than the {} that a forwarding table can number",
+                    HOPS_MAX / 2
+                )
             }
         }
     }
@@ -334,12 +343,15 @@ impl FibBuilder {
                 neighbours.push((Prefix::host(addr), hops.number(Hop::Forward { port, mac })));
             }
         }
-        if hops.list.len() > HOPS_MAX {
+        if hops.list.len() > HOPS_MAX / 2 {
             return Err(FibError::TooManyHops { hops: hops.list.len() });
         }
         // Shorter prefixes first: a longer one then writes over them.
         routes.sort_unstable_by_key(|&(prefix, _)| (prefix.len(), prefix));
         routes.extend(neighbours);
+        // What leads to addresses that no packet may be sent on to has a twin of each hop, without a station.
+        let ordinary = hops.list.len() as u32;
+        hops.list.extend_from_within(..);
         let mut v4 = v4::Trie::new();
         let mut v6_routes = Vec::new();
         for (prefix, hop) in routes {
@@ -348,10 +360,15 @@ impl FibBuilder {
                 Addr::V6(addr) => v6_routes.push((addr, prefix.len(), hop)),
             }
         }
+        for (first, last) in SPECIAL_V4 {
+            v4.change(first, last, |hop| hop + ordinary);
+        }
+        let mut stations: Vec<Station> = hops.list.iter().copied().map(Station::of).collect();
+        stations[ordinary as usize..].fill(Station::NONE);
         Ok(Fib {
             v4,
             v6: v6::Trie::build(v6_routes),
-            stations: hops.list.iter().copied().map(Station::of).collect(),
+            stations,
             hops: hops.list,
             gateways: hops.gateways,
             neighbours: self.neighbours.clone(),

@@ -18,6 +18,8 @@ use crate::port::BURST_LEN_MAX;
 /// Where a packet goes, as far as its own headers and its port tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
+    /// On, to a station that is known, with the untagged header that it has, written anew.
+    Pass,
     /// On, if a route leads on.
     Transit,
     /// To the kernel, through the twin of the port it came by.
@@ -78,6 +80,11 @@ impl Lane {
     pub(crate) fn pair(&self, wide: &Wide) -> (Addr, Addr) {
         if self.is_v6 { (Addr::V6(wide.src), Addr::V6(wide.dst)) } else { (Addr::V4(self.src), Addr::V4(self.dst)) }
     }
+    /// Whether it goes on, and so meets programs.
+    #[inline]
+    pub(crate) fn goes_on(&self) -> bool {
+        matches!(self.way, Way::Pass | Way::Transit)
+    }
     /// Adds it to the look-ups of the burst in which it has this number.
     #[inline]
     pub(crate) fn look_up_in(&self, scratch: &mut TableScratch, number: u8, wide: &Wide) {
@@ -102,7 +109,8 @@ impl Lane {
     }
 
     /// The commonest case: an untagged IPv4 frame to this station, sound, without options, from and to ordinary
-    /// addresses. `false`, and nothing said, for every other; what it says is what [`Lane::judge_any`] would say.
+    /// addresses, that may pass. `false`, and nothing said, for every other; what it says is what [`Lane::judge_any`]
+    /// would say.
     #[inline]
     fn judge_plain_v4(&mut self, frame: &[u8], face: &Face, fib: &Fib) -> bool {
         let Some(front) = frame.first_chunk::<PLAIN_LEN>() else { return false };
@@ -117,18 +125,12 @@ impl Lane {
             return false;
         }
         let (src, dst) = (u32::from_be(half(26)), u32::from_be(half(30)));
-        if IS_SPECIAL_V4[(src >> 24) as usize] | IS_SPECIAL_V4[(dst >> 24) as usize] {
+        let (station, ttl) = (fib.ordinary_station_v4(dst), front[22]);
+        if !face.plain_sources.contains_v4(src) || station == Station::NONE || ttl <= 1 {
             return false;
         }
-        let way = match &face.controlled {
-            Some(controlled) if !controlled.contains_v4(src) => Way::Drop(DropReason::SourceNotControlled),
-            _ => Way::Transit,
-        };
-        let station = fib.station_v4(dst);
-        *self = Lane { station, src, dst, l3_offset: ETHERNET_LEN as u16, l3_len, ttl: front[22], is_v6: false, way };
-        if station == Station::NONE && way == Way::Transit && fib.look_up_v4(dst) == Hop::Local {
-            self.way = Way::Kernel;
-        }
+        let l3_offset = ETHERNET_LEN as u16;
+        *self = Lane { station, src, dst, l3_offset, l3_len, ttl, is_v6: false, way: Way::Pass };
         true
     }
 
@@ -150,20 +152,14 @@ impl Lane {
         let (src, dst) = (addr(22), addr(38));
         // 2000::/3 and fc00::/7: neither unspecified, loopback, link-local nor multicast.
         let is_ordinary = |addr: u128| addr >> 125 == 1 || addr >> 121 == 0x7e;
-        if !is_ordinary(src) || !is_ordinary(dst) {
+        let (station, ttl) = (fib.station_v6(dst), front[21]);
+        let is_controlled = face.controlled.as_ref().is_none_or(|controlled| controlled.contains_v6(src));
+        if !is_ordinary(src) || !is_ordinary(dst) || !is_controlled || station == Station::NONE || ttl <= 1 {
             return false;
         }
-        let way = match &face.controlled {
-            Some(controlled) if !controlled.contains_v6(src) => Way::Drop(DropReason::SourceNotControlled),
-            _ => Way::Transit,
-        };
-        let station = fib.station_v6(dst);
         *wide = Wide { src, dst };
         let (l3_offset, l3_len) = (ETHERNET_LEN as u16, l3_len as u16);
-        *self = Lane { station, src: 0, dst: 0, l3_offset, l3_len, ttl: front[21], is_v6: true, way };
-        if station == Station::NONE && way == Way::Transit && fib.look_up_v6(dst) == Hop::Local {
-            self.way = Way::Kernel;
-        }
+        *self = Lane { station, src: 0, dst: 0, l3_offset, l3_len, ttl, is_v6: true, way: Way::Pass };
         true
     }
 
@@ -200,6 +196,10 @@ impl Lane {
             Err(NotForwardable::NotIp { .. }) => Way::Drop(DropReason::EtherTypeUnknown),
             Err(NotForwardable::Malformed(cause)) => Way::Drop((*cause).into()),
         };
+        let is_plain = usize::from(self.l3_offset) == ETHERNET_LEN && self.station != Station::NONE && self.ttl > 1;
+        if self.way == Way::Transit && is_plain {
+            self.way = Way::Pass;
+        }
     }
 }
 
@@ -218,19 +218,6 @@ fn half_at<const N: usize>(front: &[u8; N], at: usize) -> u32 {
     half.copy_from_slice(&front[at..at + 4]);
     u32::from_le_bytes(half)
 }
-
-/// The first bytes of IPv4 addresses that are not, or not all, ordinary: unspecified, loopback, link-local, multicast,
-/// reserved.
-const IS_SPECIAL_V4: [bool; 256] = {
-    let mut special = [false; 256];
-    (special[0], special[127], special[169]) = (true, true, true);
-    let mut first = 224;
-    while first < 256 {
-        special[first] = true;
-        first += 1;
-    }
-    special
-};
 
 /// Whether an IPv4 header without options, read as little-endian words, sums up (RFC 1071; by its section 2 (B) the byte
 /// order does not matter): whether its five words of 32 bits add up to a multiple of 65,535, in which 2^16 counts as 1.

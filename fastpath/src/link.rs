@@ -34,6 +34,8 @@ pub struct Face {
     pub mtu: u16,
     /// The sources that it controls; `None` for an uplink.
     pub controlled: Option<Ranges>,
+    /// The ordinary IPv4 addresses that packets may come from: of those controlled, or all for an uplink.
+    pub(crate) plain_sources: Ranges,
     vlan: Vec<u16>,
     /// The link header of what it sends, but for the destination and the last type.
     header: [u8; LINK_LEN_MAX],
@@ -63,10 +65,12 @@ impl Face {
         let controlled = settings.controlled.as_ref().filter(|set| !set.is_empty()).map(Ranges::new);
         let header_len = ETHERNET_LEN + vlan.len() * VLAN_TAG_LEN;
         let [a, b, c, d, e, f] = settings.mac;
+        let plain_sources = controlled.as_ref().map_or_else(Ranges::ordinary, Ranges::ordinary_of);
         Face {
             mac: settings.mac,
             mtu: settings.mtu,
             controlled,
+            plain_sources,
             plain_front: if vlan.is_empty() { u64::from_le_bytes([a, b, c, d, e, f, 0, 0]) } else { u64::MAX },
             own_front: u64::from_le_bytes([0, 0, 0, 0, 0, 0, a, b]),
             own_rest: u32::from_le_bytes([c, d, e, f]),
@@ -225,6 +229,11 @@ pub struct Ranges {
     few_v4: Option<[(u32, u32); FEW]>,
 }
 
+/// The IPv4 addresses of hosts, of more than the link's scope: all but "this network", loopback, link-local, multicast and
+/// reserved ones (RFC 6890).
+const ORDINARY_V4: [(u32, u32); 3] =
+    [(0x0100_0000, 0x7eff_ffff), (0x8000_0000, 0xa9fd_ffff), (0xa9ff_0000, 0xdfff_ffff)];
+
 /// So many ranges are held against an address one and all, without a branch.
 const FEW: usize = 4;
 
@@ -239,11 +248,29 @@ impl Ranges {
                 _ => {}
             }
         }
+        Ranges::of(v4, v6)
+    }
+
+    /// Of disjoint, rising ranges.
+    fn of(v4: Vec<(u32, u32)>, v6: Vec<(u128, u128)>) -> Ranges {
         let few_v4 = v4.last().filter(|_| v4.len() <= FEW).map(|&last| {
             let range = |i: usize| v4.get(i).copied().unwrap_or(last);
             std::array::from_fn(|i| (range(i).0, range(i).1 - range(i).0))
         });
         Ranges { v4: v4.into(), v6: v6.into(), few_v4 }
+    }
+
+    /// All ordinary IPv4 addresses.
+    fn ordinary() -> Ranges {
+        Ranges::of(ORDINARY_V4.to_vec(), Vec::new())
+    }
+
+    /// The ordinary IPv4 addresses of these.
+    fn ordinary_of(ranges: &Ranges) -> Ranges {
+        let meets = |&(first, last): &(u32, u32)| {
+            ORDINARY_V4.iter().map(move |&(a, b)| (first.max(a), last.min(b))).filter(|(first, last)| first <= last)
+        };
+        Ranges::of(ranges.v4.iter().flat_map(meets).collect(), Vec::new())
     }
 
     /// Whether `addr` is in the set.
@@ -296,6 +323,27 @@ mod tests {
                 let updated = u16::from_be_bytes([header[10], header[11]]);
                 assert_eq!(updated, checksum::update(sum, word(ttl), word(ttl - 1)), "TTL {ttl}, sum {sum:#06x}");
                 assert_eq!(header[8], ttl - 1);
+            }
+        }
+    }
+
+    #[test]
+    fn ordinary_sources_are_those_of_hosts() {
+        let any = Ranges::new(&PrefixSet::new(Prefix::of(Addr::V4(0), 0).into_iter().collect()));
+        for ranges in [Ranges::ordinary(), Ranges::ordinary_of(&any)] {
+            for (addr, is_ordinary) in [
+                (0x00ff_ffff, false),
+                (0x0100_0000, true),
+                (0x7f00_0001, false),
+                (0xa9fd_ffff, true),
+                (0xa9fe_0000, false),
+                (0xa9fe_ffff, false),
+                (0xa9ff_0000, true),
+                (0xdfff_ffff, true),
+                (0xe000_0001, false),
+                (u32::MAX, false),
+            ] {
+                assert_eq!(ranges.contains_v4(addr), is_ordinary, "{addr:#x}");
             }
         }
     }

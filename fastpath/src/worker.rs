@@ -216,7 +216,7 @@ where
         {
             bytes += packet.bytes().len() as u64;
             lane.judge(wide, packet.bytes(), face, fib);
-            if meets_programs && lane.way == Way::Transit {
+            if meets_programs && lane.goes_on() {
                 lane.look_up_in(&mut self.scratch, number as u8, wide);
             }
         }
@@ -330,14 +330,15 @@ where
     #[inline]
     fn go(&mut self, packet: T::Buf, lane: &Lane, context: &Context<'_>) {
         match lane.way {
+            Way::Pass => self.pass(packet, lane, context),
             Way::Transit => self.forward(packet, lane, context),
             Way::Kernel => self.give_to_kernel(packet, lane.l3_offset, context.input),
             Way::Drop(reason) => self.drop(packet, reason),
         }
     }
 
-    /// A packet that programs want: what they leave of it is forwarded.
-    #[inline]
+    /// A packet that programs want: what they leave of it goes on.
+    #[inline(never)]
     fn meet_programs(
         &mut self,
         packet: T::Buf,
@@ -348,24 +349,30 @@ where
     ) {
         match self.run_programs(packet.bytes(), pair, found, context) {
             Some(reason) => self.drop(packet, reason),
-            None => self.forward(packet, lane, context),
+            None => self.go(packet, lane, context),
         }
     }
 
-    /// Sends a packet on by its route, or holds it, or tells its sender why not.
-    #[inline]
-    fn forward(&mut self, mut packet: T::Buf, lane: &Lane, context: &Context<'_>) {
+    /// Sends a plain packet to its station. Inlined by force: as a call it costs 1.5 ns a packet.
+    #[inline(always)]
+    fn pass(&mut self, mut packet: T::Buf, lane: &Lane, context: &Context<'_>) {
         let port = lane.station.port();
         if let Some(face) = self.faces.get(usize::from(port))
-            && lane.ttl > 1
-            && usize::from(lane.l3_offset) == parse::ETHERNET_LEN
             && face.takes_plain(lane.l3_len)
             && let Some(front) = packet.bytes_mut().first_chunk_mut()
         {
             face.pass_on(front, lane.station, lane.family());
             link::cut_padding(&mut packet, parse::ETHERNET_LEN + usize::from(lane.l3_len));
             self.send(packet, port);
-        } else if lane.station != Station::NONE && lane.ttl > 1 {
+        } else {
+            self.forward_any(packet, lane, context);
+        }
+    }
+
+    /// Sends a packet on by its route, or holds it, or tells its sender why not.
+    #[inline(never)]
+    fn forward(&mut self, packet: T::Buf, lane: &Lane, context: &Context<'_>) {
+        if lane.station != Station::NONE && lane.ttl > 1 {
             self.forward_any(packet, lane, context);
         } else {
             self.forward_rarely(packet, lane, context);

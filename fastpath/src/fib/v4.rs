@@ -43,6 +43,23 @@ impl Trie {
         (*entry & !BLOCK) as usize
     }
 
+    /// Changes the hops of all addresses in the /16s from `first` to `last`.
+    pub(super) fn change(&mut self, first: u16, last: u16, change: impl Fn(u32) -> u32 + Copy) {
+        fn all(entries: &mut [u32], blocks: &mut [[u32; 256]], change: impl Fn(u32) -> u32 + Copy) {
+            for entry in entries {
+                if *entry & BLOCK == 0 {
+                    *entry = change(*entry);
+                } else {
+                    // A block belongs to one entry, so nothing in it is changed twice.
+                    let mut block = blocks[(*entry & !BLOCK) as usize];
+                    all(&mut block, blocks, change);
+                    blocks[(*entry & !BLOCK) as usize] = block;
+                }
+            }
+        }
+        all(&mut self.root[usize::from(first)..=usize::from(last)], &mut self.blocks, change);
+    }
+
     #[inline]
     pub(super) fn look_up(&self, addr: u32) -> u32 {
         let mut entry = self.root[(addr >> 16) as usize];
