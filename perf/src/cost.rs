@@ -234,6 +234,7 @@ mod tests {
 
     #[test]
     fn all_traffic_meets_the_program_and_some_makes_it_do_what_it_is_for() {
+        let mut idle = Vec::new();
         for (subject, executable) in shipped() {
             let mut sum = Outcome::default();
             for hard in Hard::all(&subject.program) {
@@ -247,7 +248,10 @@ mod tests {
                 sum.generated += one.generated;
             }
             let does = if executable.generates() { sum.generated } else { sum.discarded };
-            assert!(does > 0, "{} does nothing on any traffic", subject.name);
+            if does == 0 {
+                idle.push(subject.name);
+            }
         }
+        assert_eq!(idle, Vec::<String>::new(), "they do nothing on any traffic");
     }
 }

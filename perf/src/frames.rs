@@ -11,6 +11,8 @@ pub const ETHERNET_LEN: usize = 14;
 pub enum Above {
     /// A datagram.
     Udp,
+    /// An echo request.
+    Icmp,
     /// A segment.
     Tcp {
         /// The number of its first byte.
@@ -52,7 +54,7 @@ pub const fn transport_at(dst: Addr) -> usize {
 /// Bytes of the headers above IP.
 pub const fn transport_len(above: Above) -> usize {
     match above {
-        Above::Udp => 8,
+        Above::Udp | Above::Icmp => 8,
         Above::Tcp { .. } => 20,
     }
 }
@@ -62,7 +64,12 @@ pub fn frame(spec: &Spec<'_>) -> Vec<u8> {
     let mut frame = Vec::with_capacity(transport_at(spec.dst) + transport_len(spec.above) + spec.payload.len());
     frame.extend(spec.macs.concat());
     let len = (transport_len(spec.above) + spec.payload.len()) as u16;
-    let protocol = if spec.above == Above::Udp { 17 } else { 6 };
+    let protocol = match (spec.above, spec.dst) {
+        (Above::Udp, _) => 17,
+        (Above::Tcp { .. }, _) => 6,
+        (Above::Icmp, Addr::V4(_)) => 1,
+        (Above::Icmp, Addr::V6(_)) => 58,
+    };
     match (spec.src, spec.dst) {
         (Addr::V4(src), Addr::V4(dst)) => {
             frame.extend([0x08, 0x00, 0x45, 0]);
@@ -82,9 +89,13 @@ pub fn frame(spec: &Spec<'_>) -> Vec<u8> {
         }
         _ => panic!("a packet has one family"),
     }
-    frame.extend(spec.ports[0].to_be_bytes());
-    frame.extend(spec.ports[1].to_be_bytes());
+    if spec.above != Above::Icmp {
+        frame.extend(spec.ports[0].to_be_bytes());
+        frame.extend(spec.ports[1].to_be_bytes());
+    }
     match spec.above {
+        // Type and code (RFC 792, RFC 4443), and an identifier and a number of zero.
+        Above::Icmp => frame.extend([if protocol == 1 { 8 } else { 128 }, 0, 0, 0, 0, 0, 0, 0]),
         Above::Udp => {
             frame.extend(len.to_be_bytes());
             frame.extend([0; 2]);
@@ -107,7 +118,7 @@ mod tests {
     fn an_independent_parser_reads_what_was_meant() {
         let pairs = [(Addr::V4(0xc000_0201), Addr::V4(7)), (Addr::V6(0x2001_0db8 << 96), Addr::V6(9))];
         for (src, dst) in pairs {
-            for above in [Above::Udp, Above::Tcp { seq: 77, flags: 0x12 }] {
+            for above in [Above::Udp, Above::Icmp, Above::Tcp { seq: 77, flags: 0x12 }] {
                 let spec = Spec {
                     macs: [[2; 6], [4; 6]],
                     src,
@@ -140,7 +151,11 @@ mod tests {
                         assert_eq!((tcp.sequence_number(), tcp.syn(), tcp.ack(), tcp.fin()), (77, true, true, false));
                         assert_eq!(tcp.payload(), b"content");
                     }
-                    other => panic!("{other:?}"),
+                    TransportSlice::Icmpv4(icmp) => assert_eq!((icmp.type_u8(), icmp.payload()), (8, &b"content"[..])),
+                    TransportSlice::Icmpv6(icmp) => {
+                        assert_eq!((icmp.type_u8(), icmp.payload()), (128, &b"content"[..]))
+                        other @ TransportSlice::Igmp(_) => panic!("{other:?}"),
+                }
                 }
             }
         }

@@ -15,10 +15,16 @@ pub enum Kind {
     NearlyUdp,
     /// Datagrams with the same content, which does not hold the words.
     AlikeUdp,
+    /// Datagrams of 64 bytes, each different.
+    ShortUdp,
+    /// Echo requests.
+    Echo,
     /// Segments of many flows, in order, nearly with the words everywhere.
     NearlyTcp,
     /// Segments of many flows, in order, full of the words.
     WithWords,
+    /// The same, but every other flow only nearly.
+    HalfWithWords,
     /// Segments of one flow, in order.
     OneFlow,
     /// Segments of many flows, out of order.
@@ -31,11 +37,14 @@ pub enum Kind {
 
 impl Kind {
     /// All.
-    pub const ALL: [Kind; 8] = [
+    pub const ALL: [Kind; 11] = [
         Kind::NearlyUdp,
         Kind::AlikeUdp,
+        Kind::ShortUdp,
+        Kind::Echo,
         Kind::NearlyTcp,
         Kind::WithWords,
+        Kind::HalfWithWords,
         Kind::OneFlow,
         Kind::Gaps,
         Kind::NewFlows,
@@ -46,6 +55,9 @@ impl Kind {
         match self {
             Kind::NearlyUdp => "UDP, nearly the words",
             Kind::AlikeUdp => "UDP, all alike",
+            Kind::ShortUdp => "UDP, short",
+            Kind::Echo => "echo requests",
+            Kind::HalfWithWords => "TCP, half full of the words",
             Kind::NearlyTcp => "TCP, nearly the words",
             Kind::WithWords => "TCP, full of the words",
             Kind::OneFlow => "TCP, one flow",
@@ -54,8 +66,21 @@ impl Kind {
             Kind::Openings => "TCP, openings",
         }
     }
-    const fn is_udp(self) -> bool {
-        matches!(self, Kind::NearlyUdp | Kind::AlikeUdp)
+    const fn above(self) -> Above {
+        match self {
+            Kind::NearlyUdp | Kind::AlikeUdp | Kind::ShortUdp => Above::Udp,
+            Kind::Echo => Above::Icmp,
+            Kind::Openings => Above::Tcp { seq: FIRST_SEQ, flags: 0x02 },
+            _ => Above::Tcp { seq: FIRST_SEQ, flags: 0x10 },
+        }
+    }
+    /// Bytes of its contents, at most.
+    const fn content_len_max(self) -> usize {
+        match self {
+            Kind::Openings => 0,
+            Kind::ShortUdp => 64,
+            _ => usize::MAX,
+        }
     }
 }
 
@@ -133,12 +158,10 @@ impl Traffic {
             let is_fit = |from: &Prefix| from.addr().width() == dst.width() && cell.src().overlaps(*from);
             let from = from.filter(is_fit).unwrap_or(cell.src());
             let src = within(from, number / cells.len(), &mut chance);
-            let above = match kind.is_udp() {
-                true => Above::Udp,
-                false => Above::Tcp { seq: FIRST_SEQ, flags: if kind == Kind::Openings { 0x02 } else { 0x10 } },
-            };
+            let above = kind.above();
             let headers_len = frames::transport_at(dst) - frames::ETHERNET_LEN + frames::transport_len(above);
-            let payload = content(program, kind, number, packet_len - headers_len, &mut chance);
+            let longest = (packet_len - headers_len).min(kind.content_len_max());
+            let payload = content(program, kind, number, longest, &mut chance);
             payload_len = payload.len() as u32;
             let port = if port == 0 { PORTS[1 + number % (PORTS.len() - 1)] } else { port };
             let (ports, macs) = ([1024 + number as u16, port], [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]]);
@@ -160,7 +183,7 @@ impl Traffic {
     pub fn go_on(&mut self) {
         let (turn, count, len) = (self.turn, self.frames.len() as u32, self.payload_len);
         self.turn = turn.wrapping_add(1);
-        if self.kind.is_udp() {
+        if !matches!(self.kind.above(), Above::Tcp { .. }) {
             return;
         }
         for (number, (frame, headers)) in (0u32..).zip(&mut self.frames) {
@@ -240,16 +263,12 @@ fn within(prefix: Prefix, number: usize, chance: &mut Chance) -> Addr {
 
 /// What a packet holds, at most `len` bytes of it.
 fn content(program: &Program, kind: Kind, number: usize, len: usize, chance: &mut Chance) -> Vec<u8> {
-    if kind == Kind::Openings {
-        return Vec::new();
-    }
+    let has_words = kind == Kind::WithWords || (kind == Kind::HalfWithWords && number.is_multiple_of(2));
     let mut piece: Vec<u8> = Vec::new();
     for word in program.words() {
         let from = piece.len();
         piece.extend(&word.bytes);
-        if kind != Kind::WithWords
-            && let Some(last) = piece[from..].last_mut()
-        {
+        if !has_words && let Some(last) = piece[from..].last_mut() {
             *last ^= 1;
         }
         piece.push(b' ');
