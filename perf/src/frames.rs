@@ -154,8 +154,8 @@ mod tests {
                     TransportSlice::Icmpv4(icmp) => assert_eq!((icmp.type_u8(), icmp.payload()), (8, &b"content"[..])),
                     TransportSlice::Icmpv6(icmp) => {
                         assert_eq!((icmp.type_u8(), icmp.payload()), (128, &b"content"[..]))
-                        other @ TransportSlice::Igmp(_) => panic!("{other:?}"),
-                }
+                    }
+                    other @ TransportSlice::Igmp(_) => panic!("{other:?}"),
                 }
             }
         }
