@@ -104,8 +104,7 @@ pub fn run(options: &Options) -> Result<(), PerfError> {
             told = Instant::now();
         }
     }
-    let done = soaked.done.clone();
-    let counts = soaked.stop().map_err(what)?;
+    let (counts, done) = soaked.stop().map_err(what)?;
     let reached = [
         DropReason::Program,
         DropReason::TtlExpired,

@@ -5,7 +5,8 @@ use crate::verify::chance::Chance;
 use vinet_pktops::Executable;
 use vinet_pktops::parse::{Headers, headers};
 use vinet_trusted::addr::{Addr, Prefix};
-use vinet_trusted::packet::{Field, Test};
+use vinet_trusted::gate::Cell;
+use vinet_trusted::packet::{Field, Number, Ranges, Test};
 use vinet_trusted::program::{AddrTerm, Cond, Instr, Program};
 
 /// In which way it is hard.
@@ -84,26 +85,40 @@ impl Kind {
     }
 }
 
+/// Where traffic is from.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum From {
+    /// Wherever it meets the program.
+    Anywhere,
+    /// A prefix that the program names.
+    Named(Prefix),
+    /// Such a prefix and anywhere in turn, two and two to the same destination.
+    InTurn(Prefix),
+}
+
 /// One choice of traffic for a program.
 #[derive(Clone, Copy, Debug, PartialEq)]
 pub struct Hard {
     /// In which way it is hard.
     pub kind: Kind,
-    /// The destination port; 0 stands for each of [`PORTS`] in turn.
-    pub port: u16,
-    /// Where it is from: a prefix that the program names, or wherever it meets the program.
-    pub from: Option<Prefix>,
+    /// The destination port; `None` stands for each that the program names, in turn.
+    pub port: Option<u16>,
+    /// Where it is from.
+    pub from: From,
 }
 
 impl Hard {
     /// Every choice for a program.
     pub fn all(program: &Program) -> Vec<Hard> {
-        let mut froms = vec![None];
-        froms.extend(named(program.body()).into_iter().map(Some));
-        froms.truncate(1 + NAMED_MAX);
+        let names = Names::of(program);
+        let mut froms = vec![From::Anywhere];
+        froms.extend(names.sources.first().map(|&source| From::InTurn(source)));
+        froms.extend(names.sources.iter().take(NAMED_MAX).map(|&source| From::Named(source)));
+        let mut ports = vec![None, Some(OTHER_PORT)];
+        ports.extend(names.dst_ports.iter().take(NAMED_MAX).copied().map(Some));
         let mut all = Vec::new();
         for kind in Kind::ALL {
-            for port in PORTS {
+            for &port in &ports {
                 all.extend(froms.iter().map(|&from| Hard { kind, port, from }));
             }
         }
@@ -112,16 +127,16 @@ impl Hard {
     /// In words.
     pub fn name(&self) -> String {
         match self.port {
-            0 => format!("{}, several ports", self.kind.name()),
-            port => format!("{}, port {port}", self.kind.name()),
+            None => self.kind.name().to_owned(),
+            Some(port) => format!("{}, port {port}", self.kind.name()),
         }
     }
 }
 
-/// Destination ports that shipped programs ask for, and one that none asks for. 0 stands for each in turn.
-const PORTS: [u16; 9] = [0, 25, 53, 80, 443, 445, 5000, 23, 9];
-/// How many of the prefixes that a program names are tried.
-const NAMED_MAX: usize = 4;
+/// A port that no shipped program names.
+const OTHER_PORT: u16 = 9;
+/// How many of the prefixes and of the ports that a program names are tried, each.
+const NAMED_MAX: usize = 5;
 /// Sources of programs that are about any: the prefixes of the documentation, as in the shipped programs (RFC 5737).
 const ANY_V4: [u32; 3] = [0xc000_0200, 0xc633_6400, 0xcb00_7100];
 /// The same for IPv6 (RFC 3849).
@@ -149,23 +164,42 @@ impl Traffic {
         count: usize,
         seed: u64,
     ) -> Traffic {
-        let mut chance = Chance::new(seed);
-        let cells = executable.cells();
-        let mut payload_len = 0;
+        let (mut chance, names) = (Chance::new(seed), Names::of(program));
+        let (mut payload_len, mut last_dst) = (0, None);
         let frames = (0..count).map(|number| {
-            let cell = &cells[number % cells.len()];
-            let dst = within(cell.dst(), number / cells.len(), &mut chance);
-            let is_fit = |from: &Prefix| from.addr().width() == dst.width() && cell.src().overlaps(*from);
-            let from = from.filter(is_fit).unwrap_or(cell.src());
-            let src = within(from, number / cells.len(), &mut chance);
+            let named = match from {
+                From::Named(prefix) => Some(prefix),
+                From::InTurn(prefix) => Some(prefix).filter(|_| number.is_multiple_of(2)),
+                From::Anywhere => None,
+            };
+            // A cell that the source is about, or any.
+            let is_about = |cell: &&Cell| named.is_none_or(|named| cell.src().overlaps(named));
+            let cells = executable.cells().iter();
+            let mut fit: Vec<&Cell> = cells.clone().filter(is_about).collect();
+            if fit.is_empty() {
+                fit = cells.collect();
+            }
+            let cell = fit[number % fit.len()];
+            let turn = number / fit.len();
+            let same =
+                last_dst.filter(|&dst| matches!(from, From::InTurn(_)) && number % 2 == 1 && cell.dst().contains(dst));
+            let dst = same.unwrap_or_else(|| within(cell.dst(), turn, &mut chance));
+            last_dst = Some(dst);
+            // The narrower of the two.
+            let narrow = named.filter(|named| cell.src().covers(*named)).unwrap_or(cell.src());
+            let src = within(narrow, turn, &mut chance);
             let above = kind.above();
             let headers_len = frames::transport_at(dst) - frames::ETHERNET_LEN + frames::transport_len(above);
             let longest = (packet_len - headers_len).min(kind.content_len_max());
             let payload = content(program, kind, number, longest, &mut chance);
             payload_len = payload.len() as u32;
-            let port = if port == 0 { PORTS[1 + number % (PORTS.len() - 1)] } else { port };
-            let (ports, macs) = ([1024 + number as u16, port], [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]]);
-            let (src, ports) = if kind == Kind::OneFlow { (src, [1024, port]) } else { (src, ports) };
+            let in_turn = |ports: &[u16]| ports.get(number % ports.len().max(1)).copied();
+            let to = port.or_else(|| in_turn(&names.dst_ports)).unwrap_or(OTHER_PORT);
+            // Flows differ by their source ports, datagrams come from those that the program names.
+            let own = 1024 + if kind == Kind::OneFlow { 0 } else { number as u16 };
+            let of_udp = in_turn(&names.src_ports).filter(|_| above == Above::Udp);
+            let ports = [of_udp.unwrap_or(own), to];
+            let macs = [[2, 0, 0, 0, 0, 1], [2, 0, 0, 0, 0, 2]];
             let spec = Spec { macs, src, dst, ports, ttl: 64, may_be_cut: false, above, payload: &payload };
             let frame = frames::frame(&spec);
             let headers = headers(&frame).expect("it was made to be sound");
@@ -208,46 +242,63 @@ impl Traffic {
     }
 }
 
-/// The prefixes and addresses that a program's selections and conditions name, in order.
-fn named(body: &[Instr]) -> Vec<Prefix> {
-    let mut found = Vec::new();
-    for instr in body {
-        match instr {
-            Instr::Select { test, .. } => of_test(test, &mut found),
-            Instr::If { cond, .. } | Instr::While { cond, .. } => of_cond(cond, &mut found),
+/// What a program's selections and conditions name, in order.
+#[derive(Default)]
+struct Names {
+    /// Prefixes and addresses of sources.
+    sources: Vec<Prefix>,
+    /// The first of each range of source ports.
+    src_ports: Vec<u16>,
+    /// The same of destination ports.
+    dst_ports: Vec<u16>,
+}
+
+impl Names {
+    fn of(program: &Program) -> Names {
+        let mut names = Names::default();
+        names.of_block(program.body());
+        names.sources.dedup();
+        names
+    }
+    fn of_block(&mut self, block: &[Instr]) {
+        for instr in block {
+            match instr {
+                Instr::Select { test, .. } => self.of_test(test),
+                Instr::If { cond, .. } | Instr::While { cond, .. } => self.of_cond(cond),
+                _ => {}
+            }
+            instr.blocks().for_each(|block| self.of_block(block));
+        }
+    }
+    fn of_test(&mut self, test: &Test) {
+        match test {
+            Test::In { field: Field::Src, addrs } => self.sources.extend(addrs.prefixes.prefixes()),
+            Test::Number { number: Number::SrcPort, ranges } => self.src_ports.extend(firsts(ranges)),
+            Test::Number { number: Number::DstPort, ranges } => self.dst_ports.extend(firsts(ranges)),
+            Test::Not { a } => self.of_test(a),
+            Test::And { a, b } | Test::Or { a, b } => {
+                self.of_test(a);
+                self.of_test(b);
+            }
             _ => {}
         }
-        for block in instr.blocks() {
-            found.extend(named(block));
-        }
     }
-    found.dedup();
-    found
-}
-
-fn of_test(test: &Test, found: &mut Vec<Prefix>) {
-    match test {
-        Test::In { field: Field::Src, addrs } => found.extend(addrs.prefixes.prefixes()),
-        Test::Not { a } => of_test(a, found),
-        Test::And { a, b } | Test::Or { a, b } => {
-            of_test(a, found);
-            of_test(b, found);
+    fn of_cond(&mut self, cond: &Cond) {
+        match cond {
+            Cond::AddrIn { addrs, .. } => self.sources.extend(addrs.prefixes.prefixes()),
+            Cond::AddrIs { is: AddrTerm::Const { addr }, .. } => self.sources.push(Prefix::host(*addr)),
+            Cond::Not { cond } => self.of_cond(cond),
+            Cond::And { a, b } | Cond::Or { a, b } => {
+                self.of_cond(a);
+                self.of_cond(b);
+            }
+            _ => {}
         }
-        _ => {}
     }
 }
 
-fn of_cond(cond: &Cond, found: &mut Vec<Prefix>) {
-    match cond {
-        Cond::AddrIn { addrs, .. } => found.extend(addrs.prefixes.prefixes()),
-        Cond::AddrIs { is: AddrTerm::Const { addr }, .. } => found.push(Prefix::host(*addr)),
-        Cond::Not { cond } => of_cond(cond, found),
-        Cond::And { a, b } | Cond::Or { a, b } => {
-            of_cond(a, found);
-            of_cond(b, found);
-        }
-        _ => {}
-    }
+fn firsts(ranges: &Ranges) -> impl Iterator<Item = u16> {
+    ranges.ranges().iter().filter_map(|&(first, _)| u16::try_from(first).ok())
 }
 
 /// An address of a prefix; where it holds all, one that programs may be about.

@@ -46,7 +46,7 @@ pub struct Programs {
 }
 
 /// How often what was done.
-#[derive(Clone, Default)]
+#[derive(Default)]
 pub struct Done {
     /// Programs installed; all are withdrawn.
     pub installs: u64,
@@ -70,8 +70,7 @@ type Tx = FaultyTx<MemoryTx, MemoryPool>;
 
 /// The router under load.
 pub struct Soaked {
-    /// What was done to it.
-    pub done: Done,
+    done: Done,
     table: TableWriter,
     fib: FibWriter,
     slow_path: SlowPath,
@@ -308,8 +307,8 @@ impl Soaked {
         Ok(())
     }
 
-    /// Stops it at rest, and gives the last counts.
-    pub fn stop(mut self) -> Result<Snapshot, String> {
+    /// Stops it at rest, and gives the last counts and what was done.
+    pub fn stop(mut self) -> Result<(Snapshot, Done), String> {
         self.withdraw_all()?;
         self.quiet_point()?;
         self.orders.end.store(true, Ordering::Relaxed);
@@ -324,7 +323,7 @@ impl Soaked {
                 return Err(format!("{} buffers are lost", pool.buffers() - pool.free()));
             }
         }
-        Ok(stopped.counters)
+        Ok((stopped.counters, self.done))
     }
 
     /// A batch by chance: programs come and go, now and then many at once.
