@@ -223,7 +223,7 @@ mod tests {
 
     fn outcome(executable: &Executable, traffic: &mut Traffic) -> Outcome {
         let (mut state, mut verdicts, mut outcome) = (executable.state(), Vec::new(), Outcome::default());
-        for _ in 0..4 {
+        for _ in 0..2 {
             traffic.go_on();
             let packets: Vec<(&[u8], &Headers)> = traffic.packets().collect();
             executable.run_window(&mut state, &packets, 0, &mut verdicts, &mut |_, _| outcome.generated += 1);

@@ -101,7 +101,7 @@ pub enum From {
 pub struct Hard {
     /// In which way it is hard.
     pub kind: Kind,
-    /// The destination port; `None` stands for each that the program names, in turn.
+    /// The destination port; `None` stands for each that the program names and another, in turn.
     pub port: Option<u16>,
     /// Where it is from.
     pub from: From,
@@ -114,7 +114,7 @@ impl Hard {
         let mut froms = vec![From::Anywhere];
         froms.extend(names.sources.first().map(|&source| From::InTurn(source)));
         froms.extend(names.sources.iter().take(NAMED_MAX).map(|&source| From::Named(source)));
-        let mut ports = vec![None, Some(OTHER_PORT)];
+        let mut ports = vec![None];
         ports.extend(names.dst_ports.iter().take(NAMED_MAX).copied().map(Some));
         let mut all = Vec::new();
         for kind in Kind::ALL {
@@ -249,13 +249,13 @@ struct Names {
     sources: Vec<Prefix>,
     /// The first of each range of source ports.
     src_ports: Vec<u16>,
-    /// The same of destination ports.
+    /// The same of destination ports, behind one that no program names.
     dst_ports: Vec<u16>,
 }
 
 impl Names {
     fn of(program: &Program) -> Names {
-        let mut names = Names::default();
+        let mut names = Names { dst_ports: vec![OTHER_PORT], ..Names::default() };
         names.of_block(program.body());
         names.sources.dedup();
         names
