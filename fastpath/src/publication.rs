@@ -17,8 +17,8 @@
 //!   seen (release, *store C*). It then reads roots, and of the things that carry a birth it uses only those born in
 //!   the epoch it has seen or before.
 //! - A worker that will sleep goes **offline**: it stores the mark `OFFLINE` as seen (release, *store D*). Before it
-//!   reads anything again it comes **online**: it loads the epoch, stores it as seen (*store E*), and then executes a
-//!   sequentially consistent fence (*fence F*).
+//!   reads anything again it comes **online**: it loads the epoch, stores it as seen (*store E*), executes a
+//!   sequentially consistent fence (*fence F*), and then reports as always, which loads the epoch anew (*load I*).
 //! - The writer **collects**: it executes a sequentially consistent fence (*fence G*) and loads what every worker has
 //!   seen (acquire, *load H*). Things whose target every online worker has seen are free.
 //!
@@ -33,7 +33,9 @@
 //! 3. *A worker comes online while the writer collects.* Store E and the worker's later loads of roots against the
 //!    writer's unlinking and load H are the store-buffering pattern, so acquire and release do not suffice. Fences F
 //!    and G order them: either the writer's load H sees store E, and then waits for that worker; or fence G comes
-//!    before fence F, and the worker's loads after F see everything that the writer unlinked before G.
+//!    before fence F, and the worker's loads after F see everything that the writer unlinked before G. Load I is one
+//!    of them: what was passed while the worker was away is not younger than the epoch it goes by, so it follows no
+//!    birth to a version that was freed meanwhile, and sees no batch in part that was settled while it looked.
 //! 4. *Two writers use one epoch.* A [`Publish`] holds the domain's lock from the choice of `E + 1` to store A. Only
 //!    writers ever take it.
 //!
@@ -238,6 +240,8 @@ impl Reader {
         self.quiescent();
         // Fence F of the module's algorithm: it orders store E before every later load of a root.
         fence(Ordering::SeqCst);
+        // Load I: the epoch loaded before the fence may be one that others have passed since.
+        self.quiescent();
     }
 }
 

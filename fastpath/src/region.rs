@@ -7,8 +7,10 @@
 use std::marker::PhantomData;
 use std::ptr::NonNull;
 
-/// Regions of at least this size ask for huge pages.
+/// A huge page.
 const HUGE_BYTES: usize = 2 << 20;
+/// Regions of at least this size ask for huge pages, and are made of whole ones.
+const HUGE_FROM_BYTES: usize = 512 << 10;
 
 /// Why there is no region. The operator is at fault: the bounds are beyond the machine.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -68,6 +70,9 @@ impl<T: Zeroed> Region<T> {
         if bytes == 0 {
             return Ok(Region { base: NonNull::dangling(), len, bytes: 0, marker: PhantomData });
         }
+        let is_huge = bytes >= HUGE_FROM_BYTES;
+        let bytes = if is_huge { bytes.checked_next_multiple_of(HUGE_BYTES) } else { Some(bytes) };
+        let bytes = bytes.ok_or(NoMemory { bytes: usize::MAX })?;
         // SAFETY: an anonymous private mapping at an address of the kernel's choice touches no other memory.
         let base = unsafe {
             libc::mmap(
@@ -82,7 +87,7 @@ impl<T: Zeroed> Region<T> {
         if base == libc::MAP_FAILED {
             return Err(NoMemory { bytes });
         }
-        if bytes >= HUGE_BYTES {
+        if is_huge {
             // SAFETY: the range is the mapping just made. Advice that is not taken changes nothing but speed.
             unsafe { libc::madvise(base, bytes, libc::MADV_HUGEPAGE) };
         }

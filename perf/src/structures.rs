@@ -75,8 +75,13 @@ struct Measured {
     /// For each kind of question.
     look_up_ns: Vec<Vec<f64>>,
     update_ns: Vec<f64>,
+    /// Every single update, where each was timed.
+    each_update_ns: Vec<f64>,
     memory_bytes: usize,
 }
+
+/// Pairs of one batch, at most.
+const BATCH: usize = 10_000;
 
 /// Compares, and prints a table for each number of pairs.
 pub fn run(options: &Options) -> Result<(), PerfError> {
@@ -98,11 +103,24 @@ pub fn run(options: &Options) -> Result<(), PerfError> {
     Ok(())
 }
 
-/// What a program costs beside its cells, in bytes of resident memory: the executable, and its being installed.
+/// What is measured of the flow table alone.
 #[derive(Clone, Copy)]
 struct Beside {
+    /// What a program costs beside its cells, in bytes of resident memory: the executable, and its being installed.
     executable: usize,
     installed: usize,
+    /// Milliseconds of withdrawing many programs in one batch, and of installing as many in one.
+    batch_ms: [f64; 2],
+}
+
+/// The figure that 99 in 100 are not above, and the most.
+fn tail(figures: &[f64]) -> (f64, f64) {
+    let mut sorted = figures.to_vec();
+    sorted.sort_by(f64::total_cmp);
+    match sorted.last() {
+        Some(&most) => (sorted[(sorted.len() * 99 / 100).min(sorted.len() - 1)], most),
+        None => (0.0, 0.0),
+    }
 }
 
 fn compare(
@@ -111,7 +129,7 @@ fn compare(
     peer: Option<&std::path::Path>,
 ) -> Result<(Vec<Measured>, Beside), PerfError> {
     let mut v4 = flow_table::InTable::new(&workload.pairs, false, &options.policy)?;
-    let beside = v4.beside();
+    let mut beside = v4.beside();
     let mut v6 = flow_table::InTable::new(&workload.pairs, true, &options.policy)?;
     let mut nested = nested::Nested::new(&workload.pairs, options.seed);
     let mut cuckoo = cuckoo::Cuckoo::new(&workload.pairs, options.seed);
@@ -122,6 +140,7 @@ fn compare(
             name: structure.name(),
             look_up_ns: vec![Vec::new(); workload.questions.len()],
             update_ns: Vec::new(),
+            each_update_ns: Vec::new(),
             memory_bytes: structure.memory_bytes(),
         })
         .collect();
@@ -137,24 +156,30 @@ fn compare(
                     return Err(PerfError::Void { what: structure.name().to_owned(), why });
                 }
             }
-            let started = Instant::now();
+            let before = measured.each_update_ns.len();
             for update in 0..options.updates {
                 let number = workload.update(round * options.updates + update);
+                let started = Instant::now();
                 structure.update(number, workload.pairs[number]);
+                measured.each_update_ns.push(started.elapsed().as_secs_f64() * 1e9);
             }
-            measured.update_ns.push(started.elapsed().as_secs_f64() * 1e9 / options.updates.max(1) as f64);
+            let sum: f64 = measured.each_update_ns[before..].iter().sum();
+            measured.update_ns.push(sum / options.updates.max(1) as f64);
         }
         if let Some(peer) = peer {
             let of_peer = of_peer.get_or_insert_with(|| Measured {
                 name: "rte_hash, bulk",
                 look_up_ns: vec![Vec::new(); workload.questions.len()],
                 update_ns: Vec::new(),
+                each_update_ns: Vec::new(),
                 memory_bytes: 0,
             });
             rte_hash::round(peer, options, workload, round, of_peer)?;
         }
     }
     measured.extend(of_peer);
+    let batches: Vec<(f64, f64)> = (0..options.rounds).map(|_| v4.batch_ms(BATCH)).collect();
+    beside.batch_ms = [Spread::of(batches.iter().map(|b| b.0)).median, Spread::of(batches.iter().map(|b| b.1)).median];
     Ok((measured, beside))
 }
 
@@ -162,7 +187,7 @@ fn as_table(options: &Options, workload: &Workload, measured: &[Measured], besid
     let count = workload.pairs.len();
     let mut heads = vec![format!("{count} pairs, ns each")];
     heads.extend(workload.questions.iter().map(|kind| kind.name.to_owned()));
-    heads.extend(["update", "bytes a pair"].map(str::to_owned));
+    heads.extend(["update", "its p99", "its most", "bytes a pair"].map(str::to_owned));
     let mut rows = vec![heads];
     for structure in measured {
         let mut row = vec![structure.name.to_owned()];
@@ -170,18 +195,25 @@ fn as_table(options: &Options, workload: &Workload, measured: &[Measured], besid
             let spread = Spread::of(figures.iter().copied());
             format!("{:.1} [{:.1} … {:.1}]", spread.median, spread.min, spread.max)
         }));
+        let (p99, most) = tail(&structure.each_update_ns);
+        let told = |ns: f64| if structure.each_update_ns.is_empty() { "-".to_owned() } else { format!("{ns:.0}") };
+        row.extend([told(p99), told(most)]);
         row.push(format!("{:.1}", structure.memory_bytes as f64 / count as f64));
         rows.push(row);
     }
     format!(
         "{}; one core, bursts of {BURST}, {} rounds of {} questions of each kind; medians [least … most]\n\n{}\nBeside \
-         its cells a program has {} bytes of executable and {} bytes of being installed, resident.\n",
+         its cells a program has {} bytes of executable and {} bytes of being installed, resident. A batch that \
+         withdraws {} programs takes {:.2} ms, one that installs them again {:.2} ms.\n",
         machine::describe(),
         options.rounds,
         options.questions,
         markdown(&rows),
         beside.executable,
         beside.installed,
+        BATCH.min(count),
+        beside.batch_ms[0],
+        beside.batch_ms[1],
     )
 }
 
@@ -193,6 +225,8 @@ fn as_json(options: &Options, count: usize, measured: &[Measured], beside: Besid
                 serde_json::json!({"kind": kind, "rounds": ns})
             }).collect::<Vec<_>>(),
             "update_ns": structure.update_ns,
+            "update_p99_ns": tail(&structure.each_update_ns).0,
+            "update_most_ns": tail(&structure.each_update_ns).1,
             "memory_bytes": structure.memory_bytes,
         })
     });
@@ -204,5 +238,8 @@ fn as_json(options: &Options, count: usize, measured: &[Measured], beside: Besid
         "structures": structures.collect::<Vec<_>>(),
         "executable_bytes": beside.executable,
         "installed_bytes": beside.installed,
+        "batch": BATCH.min(count),
+        "batch_withdraw_ms": beside.batch_ms[0],
+        "batch_install_ms": beside.batch_ms[1],
     })
 }

@@ -2,8 +2,8 @@
 //! workers read, made of atomics alone.
 //!
 //! A bucket is a *tag word* and seven slots. The tag word has a byte of the hash for each slot (0: empty) and a byte
-//! that counts the entries that would be here had there been room; a probe goes on to the next bucket only where that
-//! is not 0. Tag words stand together, eight to a cache line and nearest buckets beside each other, so that they are
+//! for the cells that would be here had there been room: three bits of the hash name one of its bits, and a probe goes
+//! on to the next bucket only where its bit is set, which is rare. Tag words stand together, eight to a cache line and nearest buckets beside each other, so that they are
 //! the compact filter: a packet that no cell wants is turned away by one word of them (2 bytes a cell; 1 in 60 is a
 //! chance match and costs a look at a key), and a packet that a cell wants costs one line more. Slots are in place:
 //! no pointer is followed from bucket to key.
@@ -38,7 +38,7 @@ const LOAD_MAX: usize = 11;
 const FRONT_BYTES: usize = 12;
 /// The tags of a word, without its count.
 const TAGS: u64 = 0x00ff_ffff_ffff_ffff;
-/// The byte of a word above its tags.
+/// Above its tags a word has eight bits for cells that were passed on.
 const PASSED_SHIFT: u32 = 56;
 
 /// A key and what is done about it.
@@ -55,7 +55,21 @@ unsafe impl<K: Key> Zeroed for Slot<K> {}
 pub(super) struct Slots<K: Key> {
     tags: Region<AtomicU64>,
     slots: Region<Slot<K>>,
+    /// The writer's own: for each bucket and each of its bits the cells that were passed on, a byte each.
+    passed: Region<AtomicU64>,
     front: Region<AtomicU8>,
+}
+
+/// Which of its buckets' bits a hash goes by.
+#[inline(always)]
+fn passed_bit(hash: u64) -> u32 {
+    (hash >> 8) as u32 & 7
+}
+
+/// Whether a probe of this hash goes on behind a bucket with this tag word.
+#[inline(always)]
+fn goes_on(word: u64, hash: u64) -> bool {
+    word >> (PASSED_SHIFT + passed_bit(hash)) & 1 != 0
 }
 
 /// The tag of a hash: its low byte, never zero. Buckets go by the high half.
@@ -108,7 +122,7 @@ impl<K: Key> Slots<K> {
         let word = self.tags[home].load(Ordering::Acquire);
         let equal = tags_equal(word, tag_of(hash));
         let slot = home * BUCKET_SLOTS + equal.trailing_zeros() as usize / 8;
-        (slot, equal != 0, equal & equal.wrapping_sub(1) | word >> PASSED_SHIFT != 0)
+        (slot, equal != 0, (equal & equal.wrapping_sub(1) != 0) | goes_on(word, hash))
     }
 
     /// Gives the numbers of all slots that may hold a key of this hash to `visit`.
@@ -122,7 +136,7 @@ impl<K: Key> Slots<K> {
                 visit(bucket * BUCKET_SLOTS + equal.trailing_zeros() as usize / 8);
                 equal &= equal - 1;
             }
-            if word >> PASSED_SHIFT == 0 {
+            if !goes_on(word, hash) {
                 return;
             }
             bucket = self.next(bucket);
@@ -193,6 +207,7 @@ impl<K: Key> Slots<K> {
         Ok(Slots {
             tags: Region::new(buckets)?,
             slots: Region::new(buckets * BUCKET_SLOTS)?,
+            passed: Region::new(buckets)?,
             front: Region::new(buckets * FRONT_BYTES)?,
         })
     }
@@ -217,29 +232,33 @@ impl<K: Key> Slots<K> {
         word.store(tags, Ordering::Release);
     }
 
-    /// Counts entries that are not in these buckets although they are at home there, or before. A count that reached
-    /// its most stays there: probes then go on for nothing until the table is made anew.
-    fn count_passed(&self, home: usize, steps: usize, change: i8) {
-        let mut bucket = home;
+    /// Counts a cell of this hash that is not in these buckets although it is at home there, or before. A count that
+    /// reached its most stays there: probes then go on for nothing until the table is made anew.
+    fn count_passed(&self, hash: u64, steps: usize, change: i8) {
+        let mut bucket = place(hash, self.tags.len());
+        let (bit, shift) = (1 << (PASSED_SHIFT + passed_bit(hash)), passed_bit(hash) * 8);
         for _ in 0..steps {
+            let counts = self.passed[bucket].load(Ordering::Relaxed);
+            let count = (counts >> shift) as u8;
+            let count = if count == u8::MAX { count } else { count.saturating_add_signed(change) };
+            self.passed[bucket].store(counts & !(0xff << shift) | u64::from(count) << shift, Ordering::Relaxed);
             let word = self.tags[bucket].load(Ordering::Relaxed);
-            let passed = (word >> PASSED_SHIFT) as u8;
-            let passed = if passed == u8::MAX { passed } else { passed.saturating_add_signed(change) };
-            self.tags[bucket].store(word & TAGS | u64::from(passed) << PASSED_SHIFT, Ordering::Release);
+            let word = if count == 0 { word & !bit } else { word | bit };
+            // Release: it is set before the tag that it leads to.
+            self.tags[bucket].store(word, Ordering::Release);
             bucket = self.next(bucket);
         }
     }
 
     /// Links a cell that is not there. `None` where its buckets are full and the table must grow.
     pub(super) fn link(&self, hash: u64, key: K, meta: Meta) -> Option<usize> {
-        let home = place(hash, self.tags.len());
-        let mut bucket = home;
+        let mut bucket = place(hash, self.tags.len());
         for step in 0..PROBE_BUCKETS_MAX {
             let empty = tags_equal(self.tags[bucket].load(Ordering::Relaxed), 0);
             if empty != 0 {
                 // The lowest is never named wrongly.
                 let slot = bucket * BUCKET_SLOTS + empty.trailing_zeros() as usize / 8;
-                self.count_passed(home, step, 1);
+                self.count_passed(hash, step, 1);
                 self.set_meta(slot, meta);
                 key.store(&self.slots[slot].key);
                 self.set_tag(slot, tag_of(hash));
@@ -262,7 +281,7 @@ impl<K: Key> Slots<K> {
         let home = place(hash, self.tags.len());
         let bucket = slot / BUCKET_SLOTS;
         let steps = if bucket >= home { bucket - home } else { bucket + self.tags.len() - home };
-        self.count_passed(home, steps, -1);
+        self.count_passed(hash, steps, -1);
     }
 
     /// The slots of a bucket that hold something.
@@ -280,7 +299,10 @@ impl<K: Key> Slots<K> {
 
     /// The bytes of buckets, and of the front where it is in use.
     pub(super) fn bytes(&self, is_front_in_use: bool) -> usize {
-        self.tags.bytes() + self.slots.bytes() + if is_front_in_use { self.front.bytes() } else { 0 }
+        self.tags.bytes()
+            + self.slots.bytes()
+            + self.passed.bytes()
+            + if is_front_in_use { self.front.bytes() } else { 0 }
     }
 
     /// How many buckets a probe of this hash looks at.
@@ -288,7 +310,7 @@ impl<K: Key> Slots<K> {
     pub(super) fn probe_len(&self, hash: u64) -> usize {
         let mut bucket = place(hash, self.tags.len());
         for step in 1..PROBE_BUCKETS_MAX {
-            if self.tags[bucket].load(Ordering::Relaxed) >> PASSED_SHIFT == 0 {
+            if !goes_on(self.tags[bucket].load(Ordering::Relaxed), hash) {
                 return step;
             }
             bucket = self.next(bucket);

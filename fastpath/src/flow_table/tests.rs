@@ -437,7 +437,7 @@ fn a_firewall_of_ten_thousand_prefixes_is_one_program_of_either_family() {
     let (domain, mut places) = Domain::new(1);
     let (mut writer, table) = TableWriter::new(domain, limits()).expect("memory");
     let mut reader = places.remove(0).join();
-    let word = |i: u64| (i + 1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let word = |i: u64| i.wrapping_add(1).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     let owners = [addr("192.0.2.1"), addr("2001:db8::1")];
     let source = |v6: bool, i: u64| {
         if v6 {

@@ -1,11 +1,12 @@
-//! The flow table that runs in the router, with a firewall of its own for every pair (or, beyond a million pairs, for
-//! several pairs of one owner), proven, checked, lowered and installed.
+//! The flow table that runs in the router, with a firewall of its own for every pair: proven, checked, lowered and
+//! installed.
 
 use super::workload::Pair;
 use super::{BURST, Beside, Structure};
 use crate::run::PerfError;
 use std::path::Path;
 use std::sync::Arc;
+use std::time::Instant;
 use vinet_fastpath::flow_table::{Batch, FlowTable, Install, InstallId, TableScratch, TableWriter};
 use vinet_fastpath::publication::{Domain, Reader};
 use vinet_fastpath::settings::TableLimits;
@@ -66,15 +67,19 @@ impl InTable {
             scratch,
             programs,
             next_id: 1,
-            beside: Beside { executable: (lowered - before) / pairs.len(), installed: 0 },
+            beside: Beside { executable: (lowered - before) / pairs.len(), installed: 0, batch_ms: [0.0; 2] },
         };
-        for start in (0..pairs.len()).step_by(1000) {
+        // Few at a time at first, as they come to a router.
+        let mut start = 0;
+        while start < pairs.len() {
             let mut batch = Batch::new();
-            for number in start..pairs.len().min(start + 1000) {
+            let end = pairs.len().min(start + 10 + start / 100);
+            for number in start..end {
                 batch.install(this.install(number));
             }
             this.writer.apply(batch).map_err(|e| failed(e.to_string()))?;
             this.pass();
+            start = end;
         }
         for _ in 0..4096 {
             // The table under construction, if there is one, is completed.
@@ -94,6 +99,32 @@ impl InTable {
         *id = self.next_id;
         self.next_id += 1;
         Install { id: InstallId(*id), executable: executable.clone(), packet_rate: 0, over_budget: OverBudget::Forward }
+    }
+
+    /// Milliseconds that it takes to withdraw so many programs in one batch, and to install them in one.
+    pub fn batch_ms(&mut self, programs: usize) -> (f64, f64) {
+        let numbers = 0..programs.min(self.programs.len());
+        let mut withdrawals = Batch::new();
+        for number in numbers.clone() {
+            withdrawals.withdraw(InstallId(self.programs[number].1));
+        }
+        let withdrawn_ms = self.apply_ms(withdrawals);
+        let mut installs = Batch::new();
+        for number in numbers {
+            installs.install(self.install(number));
+        }
+        (withdrawn_ms, self.apply_ms(installs))
+    }
+
+    fn apply_ms(&mut self, batch: Batch) -> f64 {
+        let started = Instant::now();
+        let applied = self.writer.apply(batch);
+        let ms = started.elapsed().as_secs_f64() * 1e3;
+        assert!(applied.is_ok(), "{applied:?}");
+        for _ in 0..8 {
+            self.pass();
+        }
+        ms
     }
 
     fn pass(&mut self) {

@@ -42,7 +42,7 @@ fn probes<K: Key>(hasher: &Hasher, keys: &[K]) -> (f64, usize) {
     for &key in keys {
         slots.link(key.hash(hasher, tweak), key, Meta::new(Act::run(1), 0, 0)).expect("a table that holds its load");
     }
-    let lens: Vec<usize> = keys.iter().map(|key| slots.probe_len(key.hash(hasher, tweak))).collect();
+    let lens: Vec<usize> = keys.iter().map(|&key| slots.probe_len(key.hash(hasher, tweak))).collect();
     (lens.iter().sum::<usize>() as f64 / CELLS as f64, lens.into_iter().max().unwrap_or(0))
 }
 
