@@ -159,6 +159,29 @@ fn a_batch_is_seen_whole_or_not_at_all() {
     });
 }
 
+/// Race 3, in the way of the flow table: what was settled because every worker had passed an epoch is not met by one
+/// that came online meanwhile and goes by an epoch before.
+#[test]
+fn a_worker_comes_online_in_no_epoch_before_what_was_passed() {
+    model(|| {
+        let (domain, mut places) = Domain::new(1);
+        let settled = Arc::new(AtomicU64::new(0));
+        let place = places.remove(0);
+        let worker = {
+            let settled = settled.clone();
+            thread::spawn(move || {
+                let reader = place.join();
+                assert!(settled.load(Ordering::Relaxed) <= reader.epoch());
+            })
+        };
+        let target = domain.publish().commit();
+        if domain.passed().covers(target) {
+            settled.store(target, Ordering::Relaxed);
+        }
+        worker.join().expect("the worker does not panic");
+    });
+}
+
 /// Race 4: two writers, each with a root of its own, never share an epoch, and a reader is never shown half of one.
 #[test]
 fn two_writers_take_different_epochs() {
