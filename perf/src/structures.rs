@@ -3,7 +3,8 @@
 //! Every structure is asked the same questions in bursts of 32, as a worker asks: of pairs that are there, of pairs that
 //! are not although both of their addresses are in use, half of each, and of pairs that are there by Zipf's law. The
 //! structures run in turn, in rounds, on one core; what is printed are medians over the rounds. The flow table is the
-//! one that runs in the router, filled with real programs, proven and checked; the others hold the pairs alone.
+//! one that runs in the router, filled with real programs, proven and checked, and its figures include the fetching of
+//! the counts that a hit needs next; the others hold the pairs alone.
 
 mod cuckoo;
 mod flow_table;
@@ -89,15 +90,17 @@ pub fn run(options: &Options) -> Result<(), PerfError> {
         return Err(PerfError::Option("--rounds and --pairs are at least 1, --questions at least 32".to_owned()));
     }
     std::fs::create_dir_all(&options.dir).map_err(|error| PerfError::File { path: options.dir.clone(), error })?;
+    // Before this thread is pinned, and sees one core.
+    let machine = machine::describe();
     vinet_fastpath::pinning::pin_current_thread(options.core).map_err(|e| PerfError::Option(e.to_string()))?;
     let peer = if options.without_rte_hash { None } else { Some(peers::rte_hash::build(&options.dir)?) };
     for &count in &options.pairs {
         let workload = Workload::new(count, options.questions, options.seed);
         let (measured, beside) = compare(options, &workload, peer.as_deref())?;
         if options.json {
-            println!("{}", as_json(options, count, &measured, beside));
+            println!("{}", as_json(&machine, options, count, &measured, beside));
         } else {
-            println!("{}", as_table(options, &workload, &measured, beside));
+            println!("{}", as_table(&machine, options, &workload, &measured, beside));
         }
     }
     Ok(())
@@ -183,7 +186,7 @@ fn compare(
     Ok((measured, beside))
 }
 
-fn as_table(options: &Options, workload: &Workload, measured: &[Measured], beside: Beside) -> String {
+fn as_table(machine: &str, options: &Options, workload: &Workload, measured: &[Measured], beside: Beside) -> String {
     let count = workload.pairs.len();
     let mut heads = vec![format!("{count} pairs, ns each")];
     heads.extend(workload.questions.iter().map(|kind| kind.name.to_owned()));
@@ -202,10 +205,9 @@ fn as_table(options: &Options, workload: &Workload, measured: &[Measured], besid
         rows.push(row);
     }
     format!(
-        "{}; one core, bursts of {BURST}, {} rounds of {} questions of each kind; medians [least … most]\n\n{}\nBeside \
+        "{machine}; one core, bursts of {BURST}, {} rounds of {} questions of each kind; medians [least … most]\n\n{}\nBeside \
          its cells a program has {} bytes of executable and {} bytes of being installed, resident. A batch that \
          withdraws {} programs takes {:.2} ms, one that installs them again {:.2} ms.\n",
-        machine::describe(),
         options.rounds,
         options.questions,
         markdown(&rows),
@@ -217,7 +219,7 @@ fn as_table(options: &Options, workload: &Workload, measured: &[Measured], besid
     )
 }
 
-fn as_json(options: &Options, count: usize, measured: &[Measured], beside: Beside) -> serde_json::Value {
+fn as_json(machine: &str, options: &Options, count: usize, measured: &[Measured], beside: Beside) -> serde_json::Value {
     let structures = measured.iter().map(|structure| {
         serde_json::json!({
             "structure": structure.name,
@@ -231,7 +233,7 @@ fn as_json(options: &Options, count: usize, measured: &[Measured], beside: Besid
         })
     });
     serde_json::json!({
-        "machine": machine::describe(),
+        "machine": machine,
         "pairs": count,
         "rounds": options.rounds,
         "questions": options.questions,

@@ -1,5 +1,5 @@
-//! A bucketed cuckoo table: every pair is in one of two buckets of four. Made for comparison: it holds the pairs alone
-//! and has one thread.
+//! A bucketed cuckoo table: every pair is in one of two buckets of four, with a word that says what is done with it.
+//! Made for comparison: it has one thread, no versions and no prefixes.
 
 use super::nested::hash;
 use super::prefetch::prefetch;
@@ -11,10 +11,16 @@ const SLOTS: usize = 4;
 /// Pairs that are moved to make room for one, at most.
 const MOVES_MAX: usize = 500;
 
-/// Half a cache line. Zero is no pair: no source is 0.0.0.0.
+/// A cache line. Zero is no pair: no source is 0.0.0.0.
 #[derive(Clone, Copy, Default)]
-#[repr(align(32))]
-struct Bucket([u64; SLOTS]);
+#[repr(align(64))]
+struct Bucket {
+    keys: [u64; SLOTS],
+    words: [u64; SLOTS],
+}
+
+/// What is done with every pair.
+const WORD: u64 = 1;
 
 pub struct Cuckoo {
     buckets: Vec<Bucket>,
@@ -49,21 +55,23 @@ impl Cuckoo {
         for _ in 0..MOVES_MAX {
             let homes = self.homes(hash(key, &self.secret));
             for home in homes {
-                if self.buckets[home].0.contains(&key) {
+                let bucket = &mut self.buckets[home];
+                if bucket.keys.contains(&key) {
                     return;
                 }
-                if let Some(slot) = self.buckets[home].0.iter_mut().find(|slot| **slot == 0) {
-                    *slot = key;
+                if let Some(slot) = bucket.keys.iter().position(|&slot| slot == 0) {
+                    (bucket.keys[slot], bucket.words[slot]) = (key, WORD);
                     return;
                 }
             }
+            // Every pair has the same word, so that only keys move.
             let chance = self.chance.word() as usize;
-            std::mem::swap(&mut self.buckets[homes[chance & 1]].0[chance >> 1 & (SLOTS - 1)], &mut key);
+            std::mem::swap(&mut self.buckets[homes[chance & 1]].keys[chance >> 1 & (SLOTS - 1)], &mut key);
         }
         // Too full: twice as many buckets, and all pairs anew.
         let twice = vec![Bucket::default(); self.buckets.len() * 2];
         let before = std::mem::replace(&mut self.buckets, twice);
-        for key in before.iter().flat_map(|bucket| bucket.0).filter(|&key| key != 0).chain([key]) {
+        for key in before.iter().flat_map(|bucket| bucket.keys).filter(|&key| key != 0).chain([key]) {
             self.insert(key);
         }
     }
@@ -84,7 +92,11 @@ impl Structure for Cuckoo {
             }
             for (&pair, places) in burst.iter().zip(&places) {
                 let key = key(pair);
-                hits += usize::from(places.iter().any(|&place| self.buckets[place].0.contains(&key)));
+                let word = places.iter().find_map(|&place| {
+                    let bucket = &self.buckets[place];
+                    bucket.keys.iter().position(|&other| other == key).map(|slot| bucket.words[slot])
+                });
+                hits += usize::from(word == Some(WORD));
             }
         }
         hits
@@ -92,7 +104,7 @@ impl Structure for Cuckoo {
     fn update(&mut self, _number: usize, pair: Pair) {
         let key = key(pair);
         for home in self.homes(hash(key, &self.secret)) {
-            for slot in &mut self.buckets[home].0 {
+            for slot in &mut self.buckets[home].keys {
                 if *slot == key {
                     *slot = 0;
                 }
