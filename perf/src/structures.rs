@@ -86,7 +86,7 @@ const BATCH: usize = 10_000;
 
 /// Compares, and prints a table for each number of pairs.
 pub fn run(options: &Options) -> Result<(), PerfError> {
-    if options.rounds == 0 || options.questions < BURST || options.pairs.iter().any(|&pairs| pairs == 0) {
+    if options.rounds == 0 || options.questions < BURST || options.pairs.contains(&0) {
         return Err(PerfError::Option("--rounds and --pairs are at least 1, --questions at least 32".to_owned()));
     }
     std::fs::create_dir_all(&options.dir).map_err(|error| PerfError::File { path: options.dir.clone(), error })?;

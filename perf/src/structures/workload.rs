@@ -18,7 +18,7 @@ impl Chance {
         word ^ word >> 31
     }
     pub fn below(&mut self, limit: usize) -> usize {
-        (u128::from(self.word()) * limit as u128 >> 64) as usize
+        ((u128::from(self.word()) * limit as u128) >> 64) as usize
     }
 }
 
