@@ -2,7 +2,7 @@
 //!
 //! Each worker counts in a [`Tally`] of its own, plain numbers that no other thread reads, and shows a copy once per
 //! turn on a board under a sequence lock. So a [`Snapshot`] of one worker is that of the end of one turn, never
-//! of the middle, and since no packet passes from worker to worker, the equation
+//! of the middle, and since a packet is received by the worker that handles it, whoever polled it, the equation
 //!
 //! > received + from TAP + own ICMP + expanded = sent + every named drop + to TAP + consumed + held + queued
 //!
@@ -71,6 +71,11 @@ totals! {
     held,
     /// Packets that wait for a transmit ring now.
     queued,
+    /// Packets polled here and handed over to the worker that their source belongs to.
+    handed_over,
+    /// Packets taken over from the workers that polled them. What was handed over and not yet taken over is on its way
+    /// and not yet received.
+    taken_over,
     /// Packets of owners over their packet rate that were forwarded without their programs.
     over_budget_forwarded,
     /// ICMP errors not sent because of the rate.

@@ -94,6 +94,8 @@ drop_reasons! {
     HoldFull = "hold_full",
     /// The output queue is full.
     QueueFull = "queue_full",
+    /// The output queue kept packets waiting for too long (CoDel, RFC 8289).
+    QueueDelay = "queue_delay",
     /// The slow path's ring to the kernel is full.
     SlowPathFull = "slow_path_full",
     /// Too long for a buffer of the slow path.
@@ -102,6 +104,8 @@ drop_reasons! {
     FromTapNoBuffer = "from_tap_no_buffer",
     /// There was no room in the buffer for a longer link header.
     NoHeadroom = "no_headroom",
+    /// Another worker's, by its source, and that one does not keep up.
+    HandoverFull = "handover_full",
     /// Still waiting when the worker was stopped.
     Stopped = "stopped",
 }

@@ -333,14 +333,15 @@ mod tests {
 
     use super::*;
     use crate::fib::{FibBuilder, Target};
-    use crate::settings::PortSettings;
+    use crate::settings::{Discipline, PortSettings};
 
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
     fn face(controlled: bool, vlan: Vec<u16>) -> Face {
         let prefixes = [Prefix::of(Addr::V4(0x0a00_0000), 9), Prefix::of(Addr::V6(0x2001 << 112), 17)];
         let controlled = controlled.then(|| PrefixSet::new(prefixes.into_iter().flatten().collect()));
-        Face::new(&PortSettings { name: "p".into(), mac: MAC, mtu: 1500, controlled, vlan, queue_depth: 1 })
+        let (queue_depth, discipline) = (1, Discipline::Fifo);
+        Face::new(&PortSettings { name: "p".into(), mac: MAC, mtu: 1500, controlled, vlan, queue_depth, discipline })
     }
 
     /// Half of the addresses have a route, by length: to a station, to the router, or to a link.

@@ -9,6 +9,7 @@ pub mod port;
 
 pub mod clock;
 pub mod counters;
+mod distributor;
 pub mod drop_reason;
 pub mod fib;
 pub mod flow_table;

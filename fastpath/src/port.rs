@@ -55,6 +55,11 @@ pub trait RxQueue: Send {
     fn receive(&mut self, burst: &mut Burst<Self::Buf>) -> usize;
     /// Packets received in a form the worker cannot take (several segments) and dropped here, since the start.
     fn unusable(&self) -> u64;
+    /// Whether the port's queues are filled by source address alone, so that a source is always on the same one. A
+    /// port with a single queue has no choice.
+    fn is_filled_by_source(&self) -> bool {
+        true
+    }
 }
 
 /// One transmit queue of a port.
@@ -77,8 +82,8 @@ pub trait Port: Sized {
     /// What is left when the queues are gone: statistics, link, address; for the control core.
     type Handle: PortHandle;
 
-    /// Splits the port into its handle and its queues, numbered from 0: a transmit queue for each worker, and as many
-    /// receive queues as the device can fill by source address (at least one).
+    /// Splits the port into its handle and its queues, numbered from 0: a transmit queue for each worker, and one to as many
+    /// receive queues.
     fn split(self) -> (Self::Handle, Vec<Self::Rx>, Vec<Self::Tx>);
 }
 
@@ -149,6 +154,10 @@ impl<B> Burst<B> {
     pub fn with_len_max(len_max: usize) -> Self {
         Burst { packets: Vec::with_capacity(BURST_LEN_MAX), len_max: len_max.min(BURST_LEN_MAX) }
     }
+    /// Lets it hold at most `len_max` packets, of which [`BURST_LEN_MAX`] count; those it holds stay.
+    pub fn set_len_max(&mut self, len_max: usize) {
+        self.len_max = len_max.min(BURST_LEN_MAX);
+    }
     /// How many packets it holds.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -162,7 +171,7 @@ impl<B> Burst<B> {
     /// How many more packets it takes.
     #[must_use]
     pub fn room(&self) -> usize {
-        self.len_max - self.packets.len()
+        self.len_max.saturating_sub(self.packets.len())
     }
     /// Adds a packet at the end, or gives it back where the burst is full.
     ///

@@ -1,171 +1,278 @@
-//! The queue before a transmit ring: first in, first out, and full is full (tail drop).
+//! The queue before a transmit ring: what waits there, and what is dropped instead.
 //!
-//! Its depth is set for each port, apart from the ring's size. A packet that is pushed is counted as sent when the
-//! ring takes it, or refused at once; a ring without room is asked again in the next turn, never waited for.
+//! Its discipline and depth are set for each port, apart from the ring's size. The ring holds packets too, first in,
+//! first out, so a discipline rules only as much of the delay as the ring is short. Either discipline refuses what
+//! comes when the queue is full; CoDel also drops packets at the front of a line that has stood for too long
+//! ([`codel`]).
+//!
+//! A packet that is pushed is counted as sent when the ring takes it, as dropped, or refused at once. A ring without
+//! room is never waited for: it is asked again at the end of the turn, once, and until then packets line up. While
+//! nothing waits, packets pass from the worker to the ring in whole bursts and no discipline looks at them: their delay
+//! is none.
+
+pub mod codel;
 
 use std::collections::VecDeque;
 
 use crate::port::{BURST_LEN_MAX, Burst, PacketBuf, TxQueue};
+use crate::settings::{Discipline, PortSettings};
 
-/// The packets that wait for one transmit ring, oldest first: those in `front`, then those in `back`.
+use codel::CoDel;
+
+/// Packets that CoDel takes out of the line at once, at least: what a slow ring may refuse after they were judged.
+const OFFER_LEN_MIN: usize = 4;
+/// Bytes of a frame beside its IP packet: the Ethernet header and two tags.
+const LINK_LEN_MAX: u64 = 14 + 2 * 4;
+
+/// The packets that wait for one transmit ring, oldest first: those in `offer`, those in `line`, then `arrivals`.
 pub struct OutputQueue<B> {
-    /// What the ring is offered next.
-    front: Burst<B>,
-    back: VecDeque<B>,
+    /// What the ring was offered out of the line and refused.
+    offer: Batch<B>,
+    line: Line<B>,
+    /// What came since the ring was last asked. Its room is never more than what the queue's depth leaves.
+    arrivals: Batch<B>,
     depth: usize,
-    front_bytes: u64,
+    rule: Rule,
+    /// Whether the ring had no room when it was last asked.
+    ring_is_full: bool,
 }
 
-/// What a transmit ring took.
+/// What happened to packets of the queue.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sent {
-    /// Packets.
+pub struct Flushed {
+    /// Packets that the ring took.
     pub packets: u64,
     /// Their bytes.
     pub bytes: u64,
+    /// Packets that CoDel dropped.
+    pub delayed: u64,
+}
+
+/// How the next packet is taken out of the line.
+enum Rule {
+    /// As it comes.
+    Fifo,
+    /// As CoDel says. So many packets are offered at once: as many as the ring took when it last refused some, and more
+    /// as long as it takes all. What it refuses is judged already, so there should be little of it.
+    CoDel { codel: CoDel, offer_len: usize },
+}
+
+/// Packets, oldest first, with the time at which they came.
+#[derive(Debug)]
+pub struct Line<B> {
+    waiting: VecDeque<(B, u64)>,
+    bytes: u64,
+}
+
+/// A burst, and the bytes in it.
+struct Batch<B> {
+    burst: Burst<B>,
+    bytes: u64,
 }
 
 impl<B: PacketBuf> OutputQueue<B> {
-    /// An empty queue for at most `depth` packets (at least one).
+    /// An empty queue with the port's discipline and depth (at least one packet).
     #[must_use]
-    pub fn new(depth: usize) -> Self {
-        let depth = depth.max(1);
-        let back = VecDeque::with_capacity(depth.saturating_sub(BURST_LEN_MAX));
-        OutputQueue { front: Burst::with_len_max(depth), back, depth, front_bytes: 0 }
+    pub fn new(settings: &PortSettings) -> Self {
+        let depth = settings.queue_depth.max(1);
+        let rule = match settings.discipline {
+            Discipline::Fifo => Rule::Fifo,
+            Discipline::CoDel(limits) => {
+                let codel = CoDel::new(limits, u64::from(settings.mtu) + LINK_LEN_MAX);
+                Rule::CoDel { codel, offer_len: OFFER_LEN_MIN }
+            }
+        };
+        OutputQueue {
+            offer: Batch::new(BURST_LEN_MAX),
+            line: Line::with_capacity(depth),
+            arrivals: Batch::new(depth),
+            depth,
+            rule,
+            ring_is_full: false,
+        }
     }
 
     /// Packets in it.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.front.len() + self.back.len()
+        self.offer.burst.len() + self.line.len() + self.arrivals.burst.len()
     }
 
     /// Whether it holds none.
+    #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.front.is_empty()
-    }
-
-    /// Adds a packet to the burst that the ring is offered next.
-    ///
-    /// # Errors
-    /// The packet, where that burst is whole: offer it to the ring, then [`OutputQueue::push`].
-    #[inline]
-    pub fn push_to_burst(&mut self, packet: B) -> Result<(), B> {
-        // While `back` holds any, `front` is full, so that packets keep their order.
-        let bytes = packet.bytes().len() as u64;
-        self.front.push(packet)?;
-        self.front_bytes += bytes;
-        Ok(())
+        self.arrivals.burst.is_empty() && self.offer.burst.is_empty() && self.line.is_empty()
     }
 
     /// Adds a packet at the end.
     ///
     /// # Errors
-    /// The packet, where the queue is full.
+    /// The packet, where a whole burst has come since the ring was last asked, or the queue is full: whoever gets it
+    /// back calls [`OutputQueue::make_room`] and tries once more.
     #[inline]
     pub fn push(&mut self, packet: B) -> Result<(), B> {
-        let Err(packet) = self.push_to_burst(packet) else { return Ok(()) };
-        if self.len() >= self.depth {
-            return Err(packet);
-        }
-        self.back.push_back(packet);
+        let bytes = packet.bytes().len() as u64;
+        self.arrivals.burst.push(packet)?;
+        self.arrivals.bytes += bytes;
         Ok(())
     }
 
-    /// Offers the ring what there is, until it takes no more.
+    /// Makes room for a packet that was refused, if it can: it offers the ring what there is, unless the ring had no
+    /// room when it was last asked.
+    pub fn make_room<T: TxQueue<Buf = B>>(&mut self, ring: &mut T, now_ns: u64) -> Flushed {
+        if self.ring_is_full {
+            self.line_up(now_ns);
+            Flushed::default()
+        } else {
+            self.flush(ring, now_ns)
+        }
+    }
+
+    /// Offers the ring what there is, until it takes no more: once per turn.
     #[inline]
-    pub fn flush<T: TxQueue<Buf = B>>(&mut self, ring: &mut T) -> Sent {
-        let mut sent = Sent::default();
-        while !self.front.is_empty() {
-            let taken = ring.send(&mut self.front);
-            let left_bytes = self.front.packets().iter().map(|packet| packet.bytes().len() as u64).sum();
-            sent.packets += taken as u64;
-            sent.bytes += self.front_bytes - left_bytes;
-            self.front_bytes = left_bytes;
-            let ring_is_full = !self.front.is_empty();
-            while self.front.room() > 0 {
-                let Some(packet) = self.back.pop_front() else { break };
-                self.front_bytes += packet.bytes().len() as u64;
-                // There is room: the loop's condition.
-                let _ = self.front.push(packet);
+    pub fn flush<T: TxQueue<Buf = B>>(&mut self, ring: &mut T, now_ns: u64) -> Flushed {
+        let mut flushed = Flushed::default();
+        if self.offer.burst.is_empty() && self.line.is_empty() {
+            // Nothing waits. (CoDel has seen the end of its line, so it is at rest.)
+            self.arrivals.send(ring, &mut flushed);
+            self.ring_is_full = !self.arrivals.burst.is_empty();
+            if self.ring_is_full {
+                self.line_up(now_ns);
             }
-            if ring_is_full {
+        } else {
+            self.flush_line(ring, now_ns, &mut flushed);
+        }
+        flushed
+    }
+
+    /// Offers the ring the line, which what came last joins.
+    #[inline(never)]
+    fn flush_line<T: TxQueue<Buf = B>>(&mut self, ring: &mut T, now_ns: u64, flushed: &mut Flushed) {
+        self.line_up(now_ns);
+        loop {
+            self.fill_offer(now_ns, flushed);
+            if self.offer.burst.is_empty() {
+                self.ring_is_full = false;
+                break;
+            }
+            let taken = self.offer.send(ring, flushed);
+            self.ring_is_full = !self.offer.burst.is_empty();
+            if let Rule::CoDel { offer_len, .. } = &mut self.rule {
+                let next = if self.ring_is_full { taken } else { 2 * *offer_len };
+                *offer_len = next.clamp(OFFER_LEN_MIN, BURST_LEN_MAX);
+            }
+            if self.ring_is_full {
                 break;
             }
         }
-        sent
+        self.bound_arrivals();
+    }
+
+    /// Takes packets out of the line for the ring, by the queue's discipline.
+    fn fill_offer(&mut self, now_ns: u64, flushed: &mut Flushed) {
+        let len = match &self.rule {
+            Rule::Fifo => BURST_LEN_MAX,
+            Rule::CoDel { offer_len, .. } => *offer_len,
+        };
+        while self.offer.burst.len() < len {
+            let packet = match &mut self.rule {
+                Rule::Fifo => self.line.pop().map(|(packet, _)| packet),
+                Rule::CoDel { codel, .. } => codel.take(&mut self.line, now_ns, &mut flushed.delayed),
+            };
+            let Some(packet) = packet else { break };
+            self.offer.bytes += packet.bytes().len() as u64;
+            // There is room: the loop's condition.
+            let _ = self.offer.burst.push(packet);
+        }
+    }
+
+    /// Moves what came last to the end of the line.
+    fn line_up(&mut self, now_ns: u64) {
+        self.arrivals.bytes = 0;
+        for packet in self.arrivals.burst.drain() {
+            self.line.push(packet, now_ns);
+        }
+        self.bound_arrivals();
+    }
+
+    /// Keeps the room for what comes within the queue's depth.
+    fn bound_arrivals(&mut self) {
+        self.arrivals.burst.set_len_max(self.depth - self.offer.burst.len() - self.line.len());
     }
 
     /// Drops all packets and tells how many there were.
     pub fn clear(&mut self) -> usize {
         let count = self.len();
-        self.front.drain();
-        self.back.clear();
-        self.front_bytes = 0;
+        self.line.clear();
+        for batch in [&mut self.offer, &mut self.arrivals] {
+            batch.burst.drain();
+            batch.bytes = 0;
+        }
+        self.bound_arrivals();
         count
     }
 }
 
-#[cfg(test)]
-mod tests {
-    use std::collections::VecDeque;
-
-    use proptest::prelude::*;
-
-    use super::*;
-    use crate::port::PacketPool;
-    use crate::port::memory::{MemoryBuf, MemoryPool};
-
-    /// A ring that takes as many as it is told, and keeps their first bytes.
-    struct Ring {
-        room: usize,
-        taken: Vec<u8>,
+impl<B: PacketBuf> Batch<B> {
+    fn new(len_max: usize) -> Self {
+        Batch { burst: Burst::with_len_max(len_max), bytes: 0 }
     }
 
-    impl TxQueue for Ring {
-        type Buf = MemoryBuf;
-        fn send(&mut self, burst: &mut Burst<MemoryBuf>) -> usize {
-            let count = burst.len().min(self.room);
-            self.room -= count;
-            self.taken.extend(burst.drain_front(count).map(|packet| packet.bytes()[0]));
-            count
+    /// Offers the ring the packets; tells how many it took.
+    #[inline]
+    fn send<T: TxQueue<Buf = B>>(&mut self, ring: &mut T, flushed: &mut Flushed) -> usize {
+        if self.burst.is_empty() {
+            return 0;
         }
-    }
-
-    proptest! {
-        #[test]
-        fn is_a_bounded_queue(depth in 1usize..200, steps in proptest::collection::vec((0usize..90, 0usize..90), 1..40)) {
-            let mut pool = MemoryPool::new(400, 100);
-            let mut queue = OutputQueue::new(depth);
-            let mut ring = Ring { room: 0, taken: Vec::new() };
-            let mut model = VecDeque::new();
-            let mut expected = Vec::new();
-            let mut next = 0u8;
-            let mut sent = Sent::default();
-            for (pushes, room) in steps {
-                for _ in 0..pushes {
-                    next = next.wrapping_add(1);
-                    let packet = pool.allocate(&vec![next; 20 + usize::from(next % 50)]).expect("a buffer");
-                    let pushed = queue.push(packet).is_ok();
-                    prop_assert_eq!(pushed, model.len() < depth);
-                    if pushed {
-                        model.push_back(next);
-                    }
-                }
-                ring.room = room;
-                let now = queue.flush(&mut ring);
-                sent.packets += now.packets;
-                sent.bytes += now.bytes;
-                expected.extend(model.drain(..room.min(model.len())));
-                prop_assert_eq!(&ring.taken, &expected);
-                prop_assert_eq!(queue.len(), model.len());
-                prop_assert_eq!(queue.is_empty(), model.is_empty());
-            }
-            prop_assert_eq!(sent.packets as usize, expected.len());
-            prop_assert_eq!(sent.bytes, expected.iter().map(|&first| 20 + u64::from(first % 50)).sum::<u64>());
-            prop_assert_eq!(queue.clear(), model.len());
-            prop_assert_eq!(pool.free(), pool.buffers());
-        }
+        let taken = ring.send(&mut self.burst);
+        let left_bytes = self.burst.packets().iter().map(|packet| packet.bytes().len() as u64).sum();
+        flushed.packets += taken as u64;
+        flushed.bytes += self.bytes - left_bytes;
+        self.bytes = left_bytes;
+        taken
     }
 }
+
+impl<B: PacketBuf> Line<B> {
+    /// An empty line with room for so many packets.
+    #[must_use]
+    pub fn with_capacity(packets: usize) -> Self {
+        Line { waiting: VecDeque::with_capacity(packets), bytes: 0 }
+    }
+    /// Packets in it.
+    #[inline]
+    #[must_use]
+    pub fn len(&self) -> usize {
+        self.waiting.len()
+    }
+    /// Whether it holds none.
+    #[inline]
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.waiting.is_empty()
+    }
+    /// Bytes in it.
+    #[must_use]
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+    /// Adds a packet at the end.
+    pub fn push(&mut self, packet: B, now_ns: u64) {
+        self.bytes += packet.bytes().len() as u64;
+        self.waiting.push_back((packet, now_ns));
+    }
+    /// Takes the oldest packet, with the time at which it came.
+    pub fn pop(&mut self) -> Option<(B, u64)> {
+        let (packet, since_ns) = self.waiting.pop_front()?;
+        self.bytes -= packet.bytes().len() as u64;
+        Some((packet, since_ns))
+    }
+    fn clear(&mut self) {
+        self.waiting.clear();
+        self.bytes = 0;
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -7,6 +7,7 @@ use std::sync::mpsc;
 use std::thread::JoinHandle;
 
 use crate::counters::{Counters, Snapshot};
+use crate::distributor::{self, Distributor};
 use crate::fib::FibWriter;
 use crate::flow_table::{self, TableWriter};
 use crate::hold::{self, ResolveReceiver};
@@ -14,6 +15,7 @@ use crate::link::Face;
 use crate::pinning::{self, PinError};
 use crate::port::{BURST_LEN_MAX, PacketPool, RxQueue, TxQueue};
 use crate::publication::Domain;
+use crate::queue::OutputQueue;
 use crate::settings::{PortSettings, Settings};
 use crate::slow_path::SlowPath;
 use crate::worker::{Parts, Remains, Worker};
@@ -27,14 +29,15 @@ pub const WORKERS_MAX: usize = 64;
 pub struct PortQueues<R, T> {
     /// Its settings.
     pub settings: PortSettings,
-    /// Receive queues. Queue `i` of port `p` is polled by worker `(p + i)` modulo the workers.
+    /// Receive queues. Queue `i` of port `p` is polled by worker `(p + i)` modulo the workers. Where there is one for
+    /// several workers, or they are not filled by source address, the workers distribute the packets by it.
     pub rx: Vec<R>,
     /// Transmit queues: number `i` is worker `i`'s.
     pub tx: Vec<T>,
 }
 
 /// The control core's handles to a running fast path.
-pub struct Running<R, T, P> {
+pub struct Running<R, T: TxQueue, P> {
     /// Installs and withdraws programs.
     pub table: TableWriter,
     /// Publishes routes and neighbours.
@@ -50,7 +53,7 @@ pub struct Running<R, T, P> {
 }
 
 /// Running workers. Dropping it tells them to stop and waits for them.
-pub struct Workers<R, T, P> {
+pub struct Workers<R, T: TxQueue, P> {
     threads: Vec<JoinHandle<Remains<R, T, P>>>,
     stop: Arc<AtomicBool>,
     counters: Counters,
@@ -114,6 +117,8 @@ pub enum StartError {
     },
     /// The flow table could not be made.
     Table(flow_table::StartError),
+    /// The system gave no random numbers for the distribution of sources to workers.
+    NoRandom(getrandom::Error),
     /// A worker could not be pinned.
     Pin {
         /// The worker.
@@ -156,6 +161,7 @@ impl fmt::Display for StartError {
                 write!(f, "{pools} packet pools for {workers} workers; each needs one")
             }
             StartError::Table(error) => error.fmt(f),
+            StartError::NoRandom(error) => write!(f, "no random numbers for the distribution of sources: {error}"),
             StartError::Pin { worker, error } => write!(f, "worker {worker}: {error}"),
             StartError::Register { worker, reason } => write!(f, "worker {worker} could not be registered: {reason}"),
             StartError::Thread { worker, reason } => write!(f, "worker {worker} could not be started: {reason}"),
@@ -192,7 +198,9 @@ where
     let (slow_path, slow_path_ends) = SlowPath::new(workers, ports.len(), &settings.slow_path);
     let (resolve_sender, resolve) = hold::resolve_ring(settings.hold.requests_max);
     let faces: Arc<[Face]> = ports.iter().map(|port| Face::new(&port.settings)).collect();
-    let queue_depths: Vec<usize> = ports.iter().map(|port| port.settings.queue_depth).collect();
+    let output_queues: Vec<Vec<OutputQueue<T::Buf>>> =
+        (0..workers).map(|_| ports.iter().map(|port| OutputQueue::new(&port.settings)).collect()).collect();
+    let distributors = distributors(&settings, &ports)?;
     let stop = Arc::new(AtomicBool::new(false));
     let register = Arc::new(register);
 
@@ -215,11 +223,14 @@ where
 
     let mut running =
         Workers { threads: Vec::new(), stop: stop.clone(), counters: counters.clone(), settings: port_settings };
-    let given = places.into_iter().zip(boards).zip(slow_path_ends).zip(pools).zip(rx.into_iter().zip(tx));
-    for (((((place, board), slow_path), pool), (rx, tx)), core) in given.zip(settings.cores.clone()) {
+    let ends = output_queues.into_iter().zip(distributors).zip(rx.into_iter().zip(tx));
+    let given = places.into_iter().zip(boards).zip(slow_path_ends).zip(pools).zip(ends);
+    for (((((place, board), slow_path), pool), ((queues, distributor), (rx, tx))), core) in
+        given.zip(settings.cores.clone())
+    {
         let worker = place.worker();
         let (table, fib, stop) = (table_root.clone(), fib_root.clone(), stop.clone());
-        let (resolve, faces, queue_depths) = (resolve_sender.clone(), faces.clone(), queue_depths.clone());
+        let (resolve, faces) = (resolve_sender.clone(), faces.clone());
         let (register, settings) = (register.clone(), settings.clone());
         let (ready, started) = mpsc::channel();
         let body = move || {
@@ -228,12 +239,12 @@ where
                 Ok(guard) => guard,
                 Err(error) => {
                     let _ = ready.send(Err(error));
-                    return Remains { rx, tx, pool };
+                    return Remains { rx, tx, distributor, pool };
                 }
             };
             let reader = place.join();
             let parts =
-                Parts { reader, table, fib, stop, board, slow_path, resolve, faces, queue_depths, rx, tx, pool };
+                Parts { reader, table, fib, stop, board, slow_path, resolve, faces, queues, rx, tx, distributor, pool };
             let poller = Worker::new(parts, &settings);
             let _ = ready.send(Ok(()));
             poller.run()
@@ -249,6 +260,32 @@ where
             .unwrap_or_else(|_| Err(StartError::Thread { worker, reason: "it ended before it polled".to_owned() }))?;
     }
     Ok(Running { table, fib, slow_path, resolve, counters, workers: running })
+}
+
+/// Each worker's part in the distribution, where the packets of some port need one: several workers, and a device that
+/// has one receive queue for all, or fills them otherwise than by source address.
+#[allow(clippy::type_complexity, reason = "a list of parts")]
+fn distributors<R, T>(
+    settings: &Settings,
+    ports: &[PortQueues<R, T>],
+) -> Result<Vec<Option<Distributor<T::Buf>>>, StartError>
+where
+    R: RxQueue<Buf = T::Buf>,
+    T: TxQueue,
+{
+    let workers = settings.cores.len();
+    let is_shared: Vec<bool> = ports
+        .iter()
+        .map(|port| workers > 1 && (port.rx.len() == 1 || !port.rx.iter().all(RxQueue::is_filled_by_source)))
+        .collect();
+    if !is_shared.contains(&true) {
+        return Ok((0..workers).map(|_| None).collect());
+    }
+    let mut seeds = [0; 4];
+    for seed in &mut seeds {
+        *seed = getrandom::u64().map_err(StartError::NoRandom)?;
+    }
+    Ok(distributor::mesh(workers, &is_shared, seeds, settings.handover_len).into_iter().map(Some).collect())
 }
 
 /// Pins and registers the calling thread.
@@ -291,7 +328,7 @@ fn check<R, T>(settings: &Settings, ports: &[PortQueues<R, T>], pools: usize) ->
     Ok(())
 }
 
-impl<R, T, P> Workers<R, T, P> {
+impl<R, T: TxQueue, P> Workers<R, T, P> {
     /// Tells the workers to stop, waits for them, and gives back what they had.
     #[must_use]
     pub fn stop(mut self) -> Stopped<R, T, P> {
@@ -304,6 +341,7 @@ impl<R, T, P> Workers<R, T, P> {
         let mut rx_dealt: Vec<Vec<(usize, R)>> = ports.iter().map(|_| Vec::new()).collect();
         let workers = remains.len();
         let mut panicked = Vec::new();
+        let mut counters = self.counters.snapshot();
         for (worker, remains) in remains.into_iter().enumerate() {
             let Some(remains) = remains else {
                 panicked.push(worker);
@@ -317,13 +355,17 @@ impl<R, T, P> Workers<R, T, P> {
             for (port, queue) in ports.iter_mut().zip(remains.tx) {
                 port.tx.push(queue);
             }
+            // All workers have stopped, so nothing more is handed over.
+            if let Some(distributor) = remains.distributor {
+                distributor.end(&mut counters);
+            }
             pools.push(remains.pool);
         }
         for (port, mut dealt) in ports.iter_mut().zip(rx_dealt) {
             dealt.sort_by_key(|&(place, _)| place);
             port.rx = dealt.into_iter().map(|(_, queue)| queue).collect();
         }
-        Stopped { counters: self.counters.snapshot(), ports, pools, panicked }
+        Stopped { counters, ports, pools, panicked }
     }
 
     /// Whether a worker's thread has ended by itself, which only a panic does.
@@ -340,7 +382,7 @@ impl<R, T, P> Workers<R, T, P> {
     }
 }
 
-impl<R, T, P> Drop for Workers<R, T, P> {
+impl<R, T: TxQueue, P> Drop for Workers<R, T, P> {
     fn drop(&mut self) {
         self.join();
     }

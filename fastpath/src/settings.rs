@@ -19,7 +19,13 @@ pub struct Settings {
     pub icmp: IcmpLimits,
     /// Bounds of the slow path.
     pub slow_path: SlowPathLimits,
+    /// Packets on their way from one worker to another, for each pair, where a device does not keep sources together.
+    pub handover_len: usize,
 }
+
+/// [`Settings::handover_len`] where nothing else is said: what comes at 5 million packets a second while the other
+/// worker sleeps for the longest time.
+pub const HANDOVER_LEN_DEFAULT: usize = 1024;
 
 impl Default for Settings {
     fn default() -> Self {
@@ -31,6 +37,7 @@ impl Default for Settings {
             hold: HoldLimits::default(),
             icmp: IcmpLimits::default(),
             slow_path: SlowPathLimits::default(),
+            handover_len: HANDOVER_LEN_DEFAULT,
         }
     }
 }
@@ -60,6 +67,33 @@ pub struct PortSettings {
     pub vlan: Vec<u16>,
     /// Packets that may wait for the transmit ring, beyond it.
     pub queue_depth: usize,
+    /// How it is decided which of them are dropped.
+    pub discipline: Discipline,
+}
+
+/// The discipline of an output queue.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Discipline {
+    /// First in, first out; what comes when the queue is full is dropped.
+    #[default]
+    Fifo,
+    /// The same, but a queue that stands for too long loses packets at its front (RFC 8289).
+    CoDel(CoDelLimits),
+}
+
+/// What CoDel calls too long (RFC 8289, section 4.2 to 4.4).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CoDelLimits {
+    /// How long packets may wait on and on.
+    pub target_ns: u64,
+    /// For how long all of them have to wait longer: a round trip of the worst sender.
+    pub interval_ns: u64,
+}
+
+impl Default for CoDelLimits {
+    fn default() -> Self {
+        CoDelLimits { target_ns: 5_000_000, interval_ns: 100_000_000 }
+    }
 }
 
 /// Bounds of the flow table. Memory is reserved for the bounds and used as programs come.

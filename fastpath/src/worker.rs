@@ -30,6 +30,7 @@ use vinet_trusted::addr::Addr;
 
 use crate::clock::Clock;
 use crate::counters::{CounterBoard, Tally};
+use crate::distributor::Distributor;
 use crate::drop_reason::DropReason;
 use crate::fib::{Fib, FibRoot, Hop, Neighbour, Station};
 use crate::flow_table::{FlowTable, Found, Meter, TableScratch};
@@ -39,7 +40,7 @@ use crate::judge::{Lane, Lanes, Way};
 use crate::link::{self, Face};
 use crate::port::{Burst, PacketBuf, PacketPool, RxQueue, TxQueue};
 use crate::publication::Reader;
-use crate::queue::OutputQueue;
+use crate::queue::{Flushed, OutputQueue};
 use crate::settings::{Idle, Settings};
 use crate::slow_path::SlowPathEnd;
 
@@ -64,6 +65,8 @@ pub(crate) struct Worker<R, T: TxQueue, P> {
     clock: Clock,
     idle: Idle,
     rx: Vec<Option<R>>,
+    /// Where some port's packets are not kept on one worker by their source.
+    distributor: Option<Distributor<T::Buf>>,
     burst: Burst<T::Buf>,
     lanes: Box<Lanes>,
     scratch: TableScratch,
@@ -76,6 +79,8 @@ struct Exit<T: TxQueue, P> {
     faces: Arc<[Face]>,
     tx: Vec<T>,
     queues: Vec<OutputQueue<T::Buf>>,
+    /// The time of the turn, for the queues.
+    now_ns: u64,
     hold: HoldQueue<T::Buf>,
     resolve: ResolveSender,
     slow_path: SlowPathEnd,
@@ -91,7 +96,7 @@ struct Exit<T: TxQueue, P> {
 }
 
 /// What a worker is given.
-pub(crate) struct Parts<R, T, P> {
+pub(crate) struct Parts<R, T: TxQueue, P> {
     pub(crate) reader: Reader,
     pub(crate) table: Arc<FlowTable>,
     pub(crate) fib: Arc<FibRoot>,
@@ -100,16 +105,18 @@ pub(crate) struct Parts<R, T, P> {
     pub(crate) slow_path: SlowPathEnd,
     pub(crate) resolve: ResolveSender,
     pub(crate) faces: Arc<[Face]>,
-    pub(crate) queue_depths: Vec<usize>,
+    pub(crate) queues: Vec<OutputQueue<T::Buf>>,
     pub(crate) rx: Vec<Option<R>>,
     pub(crate) tx: Vec<T>,
+    pub(crate) distributor: Option<Distributor<T::Buf>>,
     pub(crate) pool: P,
 }
 
-/// What a worker gives back: its queues, by port, and its pool.
-pub(crate) struct Remains<R, T, P> {
+/// What a worker gives back: its queues, by port, its pool, and what other workers still handed over to it.
+pub(crate) struct Remains<R, T: TxQueue, P> {
     pub(crate) rx: Vec<Option<R>>,
     pub(crate) tx: Vec<T>,
+    pub(crate) distributor: Option<Distributor<T::Buf>>,
     pub(crate) pool: P,
 }
 
@@ -130,6 +137,7 @@ where
             clock: Clock::get(),
             idle: settings.idle,
             rx: parts.rx,
+            distributor: parts.distributor,
             burst: Burst::with_len_max(settings.burst_len),
             lanes: Box::new(Lanes::EMPTY),
             scratch: TableScratch::new(),
@@ -137,7 +145,8 @@ where
             exit: Exit {
                 faces: parts.faces,
                 tx: parts.tx,
-                queues: parts.queue_depths.into_iter().map(OutputQueue::new).collect(),
+                queues: parts.queues,
+                now_ns: 0,
                 hold: HoldQueue::new(settings.hold),
                 resolve: parts.resolve,
                 slow_path: parts.slow_path,
@@ -176,13 +185,15 @@ where
     fn turn(&mut self) -> bool {
         self.reader.quiescent();
         let now_ns = self.clock.now_ns();
+        self.exit.now_ns = now_ns;
         let mut received = 0;
         for port in 0..self.rx.len() {
             received += self.receive(port, now_ns);
         }
+        received += self.take_over(now_ns);
         let sent_for_kernel = self.exit.take_from_kernel();
         self.attend_to_held(now_ns);
-        let is_idle = self.exit.flush() && received == 0 && !sent_for_kernel;
+        let is_idle = !self.exit.flush() && received == 0 && !sent_for_kernel;
 
         let totals = &mut self.exit.tally.totals;
         totals.held = self.exit.hold.len() as u64;
@@ -199,8 +210,33 @@ where
     fn receive(&mut self, port: usize, now_ns: u64) -> usize {
         let Some(rx) = &mut self.rx[port] else { return 0 };
         let received = rx.receive(&mut self.burst);
+        if let Some(distributor) = &mut self.distributor
+            && received > 0
+        {
+            distributor.scatter(port, &mut self.burst, &mut self.exit.tally);
+        }
+        self.handle(port, now_ns);
+        received
+    }
+
+    /// Does what is to be done with the packets that other workers received and that are this one's.
+    fn take_over(&mut self, now_ns: u64) -> usize {
+        let mut taken = 0;
+        while let Some(distributor) = &mut self.distributor
+            && let Some(port) = distributor.take_over(&mut self.burst, &mut self.exit.tally)
+        {
+            taken += self.burst.len();
+            self.handle(port, now_ns);
+        }
+        taken
+    }
+
+    /// Does all that is to be done with a burst that came by a port.
+    #[inline]
+    fn handle(&mut self, port: usize, now_ns: u64) {
+        let received = self.burst.len();
         if received == 0 {
-            return 0;
+            return;
         }
         for packet in self.burst.packets() {
             packet.prefetch();
@@ -245,7 +281,6 @@ where
             }
         }
         self.exit.free_dropped();
-        received
     }
 
     /// Sends the held packets whose next hops are known by now, and ends those whose time is up.
@@ -290,7 +325,7 @@ where
         tally.drop_packets(DropReason::Stopped, waiting as u64);
         (tally.totals.held, tally.totals.queued) = (0, 0);
         self.board.show(tally);
-        Remains { rx: self.rx, tx: self.exit.tx, pool: self.exit.pool }
+        Remains { rx: self.rx, tx: self.exit.tx, distributor: self.distributor, pool: self.exit.pool }
     }
 }
 
@@ -414,37 +449,41 @@ where
     /// Queues a finished frame for a port's ring. Inlined by force: as a call it costs 2 ns a packet.
     #[inline(always)]
     fn send(&mut self, packet: T::Buf, port: u16) {
-        if let Err(packet) = self.queues[usize::from(port)].push_to_burst(packet) {
-            self.send_behind_burst(packet, port);
+        if let Err(packet) = self.queues[usize::from(port)].push(packet) {
+            self.send_behind_burst(packet, usize::from(port));
         }
     }
 
-    /// Offers the ring the whole burst that waits for it, and queues a frame behind what it left.
+    /// Queues a frame behind a whole burst, which goes to the ring first, or into the line before it.
     #[inline(never)]
-    fn send_behind_burst(&mut self, packet: T::Buf, port: u16) {
-        self.flush_port(usize::from(port));
-        if let Err(packet) = self.queues[usize::from(port)].push(packet) {
+    fn send_behind_burst(&mut self, packet: T::Buf, port: usize) {
+        let flushed = self.queues[port].make_room(&mut self.tx[port], self.now_ns);
+        self.count_flushed(port, flushed);
+        if let Err(packet) = self.queues[port].push(packet) {
             self.drop(packet, DropReason::QueueFull);
         }
     }
 
-    /// Offers a port's ring what waits for it: once, nothing is waited for.
-    fn flush_port(&mut self, port: usize) {
-        let sent = self.queues[port].flush(&mut self.tx[port]);
-        self.tally.ports[port].tx_packets += sent.packets;
-        self.tally.ports[port].tx_bytes += sent.bytes;
-    }
-
-    /// Offers every ring what waits for it; tells whether nothing waits any more.
+    /// Offers every ring what waits for it: once, nothing is waited for. Tells whether anything left its queue.
     fn flush(&mut self) -> bool {
-        let mut is_empty = true;
+        let mut has_moved = false;
         for port in 0..self.queues.len() {
             if !self.queues[port].is_empty() {
-                self.flush_port(port);
-                is_empty &= self.queues[port].is_empty();
+                let flushed = self.queues[port].flush(&mut self.tx[port], self.now_ns);
+                has_moved |= flushed != Flushed::default();
+                self.count_flushed(port, flushed);
             }
         }
-        is_empty
+        has_moved
+    }
+
+    #[inline]
+    fn count_flushed(&mut self, port: usize, flushed: Flushed) {
+        self.tally.ports[port].tx_packets += flushed.packets;
+        self.tally.ports[port].tx_bytes += flushed.bytes;
+        if flushed.delayed > 0 {
+            self.tally.drop_packets(DropReason::QueueDelay, flushed.delayed);
+        }
     }
 
     /// Ends a packet, by name.

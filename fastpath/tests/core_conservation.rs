@@ -1,7 +1,7 @@
 //! Conservation under load and faults: no packet is lost or made without a name, whatever the wires and the owners
 //! do.
 //!
-//! Several workers, wires that drop, double, reorder, corrupt and delay, traffic of every kind, while programs come
+//! Several workers that hand packets over to one another, wires that drop, double, reorder, corrupt and delay, traffic of every kind, while programs come
 //! and go, routes change and the kernel sends. The equation is held at every snapshot and, to the packet, at the end
 //! against the wires' own counts.
 
@@ -20,7 +20,7 @@ use vinet_fastpath::port::fault::{Faults, FaultyPort};
 use vinet_fastpath::port::memory::{MemoryConfig, MemoryPool, MemoryPort};
 use vinet_fastpath::port::{Burst, PacketPool, Port, RxQueue, TxQueue};
 use vinet_fastpath::router::{self, PortQueues, Running};
-use vinet_fastpath::settings::{HoldLimits, Idle, Settings};
+use vinet_fastpath::settings::{CoDelLimits, Discipline, HoldLimits, Idle, Settings};
 use vinet_trusted::policy::OverBudget;
 
 const WORKERS: usize = 3;
@@ -79,15 +79,20 @@ fn every_packet_has_an_end_under_load_and_faults() {
     let mut faults = Vec::new();
     let mut far = Vec::new();
     let mut routes = FibBuilder::new();
+    let codel = Discipline::CoDel(CoDelLimits { target_ns: 50_000, interval_ns: 500_000 });
     for n in 0..PORTS {
         let config = MemoryConfig { rx_ring_len: 512, ..MemoryConfig::new("p", n as u8) };
         let (ours, theirs) = MemoryPort::wire(&config, &config, WORKERS);
         let line = Faults { drop_ppm: 5000, ..Faults::all(100) };
         let faulty = FaultyPort::new(ours, || pool.clone(), Faults::all(50), line, seed + u64::from(n));
         faults.push((faulty.rx_counters(), faulty.tx_counters()));
-        let (_, rx, tx) = faulty.split();
+        let (_, mut rx, tx) = faulty.split();
+        if n == 1 {
+            // This port's device cannot spread, so the workers distribute what comes by it.
+            rx.truncate(1);
+        }
         let settings = if n == 2 {
-            vinet_fastpath::settings::PortSettings { mtu: 700, queue_depth: 64, ..port(n) }
+            vinet_fastpath::settings::PortSettings { mtu: 700, queue_depth: 64, discipline: codel, ..port(n) }
         } else {
             edge(n, &[&format!("10.0.{n}.0/24"), &format!("2001:db8:{n}::/64")])
         };
@@ -252,6 +257,8 @@ fn every_packet_has_an_end_under_load_and_faults() {
     ] {
         assert!(counts.drop(reason) > 0, "no {reason:?}: {counts:?}");
     }
+    assert!(counts.handed_over > 0, "{counts:?}");
+    assert_eq!(counts.handed_over, counts.taken_over, "what was on its way at the end is counted too");
     assert!(counts.own_icmp > 0 && counts.expanded > 0 && counts.to_tap > 0 && counts.from_tap > 0, "{counts:?}");
     // With the workers gone, everything withdrawn is freed.
     finished += table.reclaim().len();

@@ -8,7 +8,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 
 use core_support::*;
 use vinet_fastpath::flow_table::{Batch, Install, InstallId};
-use vinet_fastpath::settings::{HoldLimits, PortSettings, Settings};
+use vinet_fastpath::settings::{CoDelLimits, Discipline, HoldLimits, PortSettings, Settings};
 use vinet_trusted::policy::OverBudget;
 
 static CALLS: AtomicU64 = AtomicU64::new(0);
@@ -51,11 +51,16 @@ static ALLOCATOR: Counting = Counting;
 #[test]
 fn a_worker_that_polls_neither_allocates_nor_frees() {
     let hold = HoldLimits { wait_max_ns: 30_000_000, ..HoldLimits::default() };
-    let ports = vec![edge(0, &["10.0.0.0/24", "2001:db8::/64"]), PortSettings { mtu: 700, ..port(1) }];
-    let mut lab = Lab::with_register(Settings { hold, ..Settings::default() }, ports, |_| {
+    let discipline = Discipline::CoDel(CoDelLimits::default());
+    let out = PortSettings { mtu: 700, discipline, ..port(1) };
+    let ports = vec![edge(0, &["10.0.0.0/24", "2001:db8::/64"]), out];
+    let settings = Settings { hold, cores: vec![None; 2], ..Settings::default() };
+    let watch = |_| {
         IS_WORKER.set(true);
         Ok(())
-    });
+    };
+    // Two workers that hand packets over to each other.
+    let mut lab = Lab::with_rx_queues(settings, ports, watch, 1);
     let install =
         |id, executable| Install { id: InstallId(id), executable, packet_rate: 0, over_budget: OverBudget::Drop };
     let mut batch = Batch::new();
@@ -103,6 +108,7 @@ fn a_worker_that_polls_neither_allocates_nor_frees() {
         lab.hosts.iter_mut().for_each(|host| drop(host.received()));
     }
     let counts = lab.counters.snapshot();
+    assert!(counts.handed_over > 0, "{counts:?}");
     assert!(counts.own_icmp > 0 && counts.expanded > 0 && counts.to_tap > 0 && counts.dropped() > 0, "{counts:?}");
     assert_eq!(CALLS.load(Ordering::Relaxed), after_start, "a worker allocated or freed");
     lab.stop();

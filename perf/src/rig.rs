@@ -15,7 +15,7 @@ use vinet_fastpath::port::dpdk::{DpdkConfig, DpdkHandle, DpdkPort, DpdkRx, DpdkT
 use vinet_fastpath::port::mbuf::{MbufPool, Mempool, MempoolSettings};
 use vinet_fastpath::port::{Port, PortHandle};
 use vinet_fastpath::router::{self, PortQueues, Workers};
-use vinet_fastpath::settings::{Idle, PortSettings, Settings, TableLimits};
+use vinet_fastpath::settings::{Discipline, Idle, PortSettings, Settings, TableLimits};
 use vinet_trusted::addr::{Addr, Prefix, PrefixSet};
 
 /// Packet buffers of the router.
@@ -91,6 +91,7 @@ impl Rig {
                 controlled: (name == "in").then_some(controlled),
                 vlan: Vec::new(),
                 queue_depth: 512,
+                discipline: Discipline::Fifo,
             };
             handles.push(handle);
             ports.push(PortQueues { settings, rx, tx });

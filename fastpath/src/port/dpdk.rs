@@ -45,7 +45,13 @@ impl DpdkPort {
         let rx = (0..granted.rx_queues)
             .map(|queue| {
                 let unusable = Arc::clone(&device.unusable[usize::from(queue)]);
-                DpdkRx { port: device.id(), queue, unusable, device: Arc::clone(&device) }
+                DpdkRx {
+                    port: device.id(),
+                    queue,
+                    by_source: granted.rx_by_source,
+                    unusable,
+                    device: Arc::clone(&device),
+                }
             })
             .collect();
         let tx = (0..granted.tx_queues)
@@ -83,6 +89,7 @@ impl Port for DpdkPort {
 pub struct DpdkRx {
     port: u16,
     queue: u16,
+    by_source: bool,
     unusable: Arc<AtomicU64>,
     device: Arc<Device>,
 }
@@ -116,6 +123,10 @@ impl RxQueue for DpdkRx {
 
     fn unusable(&self) -> u64 {
         self.unusable.load(Ordering::Relaxed)
+    }
+
+    fn is_filled_by_source(&self) -> bool {
+        self.by_source
     }
 }
 

@@ -279,6 +279,10 @@ impl<Q: RxQueue, P: PacketPool<Buf = Q::Buf>> RxQueue for FaultyRx<Q, P> {
     fn unusable(&self) -> u64 {
         self.inner.unusable()
     }
+
+    fn is_filled_by_source(&self) -> bool {
+        self.inner.is_filled_by_source()
+    }
 }
 
 /// A transmit queue with faults before another. It takes packets that the inner queue has no room for yet, and passes them

@@ -13,7 +13,7 @@ use vinet_fastpath::hold::ResolveReceiver;
 use vinet_fastpath::port::memory::{MemoryConfig, MemoryPool, MemoryPort, MemoryRx, MemoryTx};
 use vinet_fastpath::port::{Burst, PacketBuf, PacketPool, Port, RxQueue, TxQueue};
 use vinet_fastpath::router::{self, PortQueues, Running, Stopped, Workers};
-use vinet_fastpath::settings::{PortSettings, Settings};
+use vinet_fastpath::settings::{Discipline, PortSettings, Settings};
 use vinet_fastpath::slow_path::SlowPath;
 use vinet_pktops::Executable;
 use vinet_trusted::addr::{Addr, Prefix, PrefixSet, Principal};
@@ -83,6 +83,7 @@ pub fn port(number: u16) -> PortSettings {
         controlled: None,
         vlan: Vec::new(),
         queue_depth: 256,
+        discipline: Discipline::Fifo,
     }
 }
 /// An edge port that controls `prefixes`.
@@ -104,6 +105,17 @@ impl Lab {
         register: fn(usize) -> Result<(), String>,
     ) -> Lab {
         let workers = settings.cores.len();
+        Lab::with_rx_queues(settings, ports, register, workers)
+    }
+
+    /// The same, where each port has only so many receive queues: hosts are heard on the first ones alone.
+    pub fn with_rx_queues(
+        settings: Settings,
+        ports: Vec<PortSettings>,
+        register: fn(usize) -> Result<(), String>,
+        rx_queues: usize,
+    ) -> Lab {
+        let workers = settings.cores.len();
         let pool = MemoryPool::new(20_000, 2048);
         let mut queues = Vec::new();
         let mut hosts = Vec::new();
@@ -111,7 +123,8 @@ impl Lab {
         for (number, settings) in ports.into_iter().enumerate() {
             let config = MemoryConfig { rx_ring_len: 4096, ..MemoryConfig::new(&settings.name, number as u8) };
             let (ours, theirs) = MemoryPort::wire(&config, &config, workers);
-            let (_, rx, tx) = ours.split();
+            let (_, mut rx, tx) = ours.split();
+            rx.truncate(rx_queues);
             let (_, far_rx, far_tx) = theirs.split();
             queues.push(PortQueues { settings, rx, tx });
             hosts.push(Host { rx: far_rx, tx: far_tx, burst: Burst::new() });

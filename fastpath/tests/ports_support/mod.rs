@@ -247,6 +247,11 @@ impl RawSocket {
 
     /// Receives until `count` of our frames are there, or fails. Frames that this socket sent do not count.
     pub fn receive(&self, count: usize) -> Vec<Vec<u8>> {
+        self.receive_if(count, is_ours)
+    }
+
+    /// The same for frames of another kind.
+    pub fn receive_if(&self, count: usize, is_wanted: impl Fn(&[u8]) -> bool) -> Vec<Vec<u8>> {
         let deadline = Instant::now() + ARRIVAL_TIME_MAX;
         let mut arrived = Vec::new();
         let mut buffer = [0; 10_000];
@@ -255,7 +260,7 @@ impl RawSocket {
             // SAFETY: the buffer is as long as told.
             let len = unsafe { libc::recv(self.socket.as_raw_fd(), buffer.as_mut_ptr().cast(), buffer.len(), 0) };
             if let Ok(len) = usize::try_from(len)
-                && is_ours(&buffer[..len])
+                && is_wanted(&buffer[..len])
             {
                 arrived.push(buffer[..len].to_vec());
             }

@@ -16,7 +16,7 @@ use vinet_fastpath::port::Port;
 use vinet_fastpath::port::fault::{FaultCounters, Faults, FaultyPort, FaultyTx};
 use vinet_fastpath::port::memory::{MemoryConfig, MemoryPool, MemoryPort, MemoryTx};
 use vinet_fastpath::router::{self, PortQueues, Workers};
-use vinet_fastpath::settings::{HoldLimits, Idle, PortSettings, Settings, TableLimits};
+use vinet_fastpath::settings::{Discipline, HoldLimits, Idle, PortSettings, Settings, TableLimits};
 use vinet_fastpath::slow_path::SlowPath;
 use vinet_pktops::Executable;
 use vinet_trusted::addr::{Addr, Prefix, PrefixSet};
@@ -436,6 +436,7 @@ fn settings_of(port: usize) -> PortSettings {
         controlled,
         vlan: Vec::new(),
         queue_depth: 128,
+        discipline: Discipline::Fifo,
     }
 }
 

@@ -15,12 +15,10 @@ pub struct DpdkConfig {
     pub rx_ring_len: u16,
     /// Descriptors in each transmit ring.
     pub tx_ring_len: u16,
-    /// Receive queues; more than one only where the device can spread by source address alone.
+    /// Receive queues; a device that has fewer gives what it has.
     pub rx_queues: u16,
     /// Transmit queues.
     pub tx_queues: u16,
-    /// Whether a device that cannot spread by source address may get one receive queue instead of an error.
-    pub one_rx_queue_suffices: bool,
     /// The largest IP packet, in bytes.
     pub mtu: u16,
     /// Whether frames to any address are wanted, where the device can choose.
@@ -40,7 +38,6 @@ impl DpdkConfig {
             tx_ring_len: RING_LEN_DEFAULT,
             rx_queues: 1,
             tx_queues: 1,
-            one_rx_queue_suffices: true,
             mtu: 1500,
             promiscuous: true,
             all_multicast: true,
@@ -61,6 +58,9 @@ pub struct Granted {
     pub tx_ring_len: u16,
     /// Receive queues.
     pub rx_queues: u16,
+    /// Whether they are filled by source address alone, so that a source is always on the same one: where the device
+    /// can hash so, or there is one.
+    pub rx_by_source: bool,
     /// Transmit queues.
     pub tx_queues: u16,
     /// The largest IP packet that the port is used for, in bytes.

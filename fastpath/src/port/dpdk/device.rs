@@ -139,8 +139,7 @@ impl Device {
         let driver = text(info.driver_name);
 
         check_queues(config, Direction::Transmit, config.tx_queues, info.max_tx_queues)?;
-        let spread = self.spread(config, &info)?;
-        let rx_queues = if spread == 0 { 1 } else { config.rx_queues };
+        let (rx_queues, spread) = Self::spread(config, &info)?;
         check_mtu(config, &info)?;
         let settings = pool.settings();
         let needed = u32::from(config.mtu) + u32::from(HEADROOM_LEN + FRAME_OVERHEAD_LEN);
@@ -241,6 +240,7 @@ impl Device {
             rx_ring_len,
             tx_ring_len,
             rx_queues,
+            rx_by_source: rx_queues == 1 || spread != 0,
             tx_queues: config.tx_queues,
             mtu: config.mtu,
             mtu_set_on_device,
@@ -250,24 +250,16 @@ impl Device {
         })
     }
 
-    /// The hash functions that keep a source on one queue, or 0 for one queue.
-    fn spread(&self, config: &DpdkConfig, info: &sys::rte_eth_dev_info) -> Result<u64, PortError> {
-        if config.rx_queues == 1 {
-            return Ok(0);
-        }
+    /// How many receive queues there are to be, and the hash functions that keep a source on one of them, or 0 where the
+    /// device has none: it then fills them as it likes, or one of them.
+    fn spread(config: &DpdkConfig, info: &sys::rte_eth_dev_info) -> Result<(u16, u64), PortError> {
+        let queues = config.rx_queues.min(info.max_rx_queues);
+        check_queues(config, Direction::Receive, queues, info.max_rx_queues)?;
         // SAFETY: the constants are initialised by the C compiler and never written.
         let (ip, source_only) = unsafe { (sys::vinet_RSS_IP, sys::vinet_RSS_L3_SRC_ONLY) };
         let can = info.flow_type_rss_offloads;
         let can_spread = can & source_only != 0 && can & ip == ip;
-        if !can_spread || config.rx_queues > info.max_rx_queues {
-            if config.one_rx_queue_suffices && config.rx_queues > 0 {
-                return Ok(0);
-            }
-            check_queues(config, Direction::Receive, config.rx_queues, info.max_rx_queues)?;
-            return Err(PortError::NoSourceSpread { device: config.device.clone(), wanted: config.rx_queues });
-        }
-        check_queues(config, Direction::Receive, config.rx_queues, info.max_rx_queues)?;
-        Ok(ip | source_only)
+        Ok((queues, if queues > 1 && can_spread { ip | source_only } else { 0 }))
     }
 
     pub(super) fn link(&self) -> Link {

@@ -55,13 +55,6 @@ pub enum PortError {
         /// How many it has.
         max: u16,
     },
-    /// The device cannot keep packets of one source on one receive queue.
-    NoSourceSpread {
-        /// The device.
-        device: String,
-        /// How many queues were asked for.
-        wanted: u16,
-    },
     /// The MTU is out of the device's range.
     Mtu {
         /// The device.
@@ -136,11 +129,6 @@ impl fmt::Display for PortError {
             PortError::Queues { device, direction, wanted, max } => {
                 write!(f, "device `{device}` has {max} {direction} queues and {wanted} are wanted: expected 1 to {max}")
             }
-            PortError::NoSourceSpread { device, wanted } => write!(
-                f,
-                "device `{device}` cannot spread packets over {wanted} receive queues by source address alone: use one \
-                 receive queue"
-            ),
             PortError::Mtu { device, mtu, min, max } => {
                 write!(f, "device `{device}` cannot have an MTU of {mtu}: expected {min} to {max}")
             }
