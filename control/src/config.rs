@@ -14,7 +14,7 @@ use std::path::{Path, PathBuf};
 
 use vinet_trusted::addr::{Addr, Prefix};
 
-pub use values::{AddrLen, Cidr, Idle, LogFormat, MemoryKind, Verify};
+pub use values::{AddrLen, Cidr, Idle, LogFormat, MemoryKind, QueueKind, Verify};
 
 /// Most ports of one router.
 pub const PORTS_MAX: usize = 32;
@@ -142,6 +142,12 @@ pub struct Port {
     pub tx_ring: u16,
     /// Packets that may wait for the transmit ring, beyond it.
     pub queue_depth: u16,
+    /// How it is decided which of them are dropped.
+    pub queue: QueueKind,
+    /// With [`QueueKind::Codel`]: how long packets may wait on and on, in microseconds.
+    pub codel_target_us: u32,
+    /// With [`QueueKind::Codel`]: for how long all of them have to wait longer before some are dropped, in milliseconds.
+    pub codel_interval_ms: u32,
     /// The sources behind the port that this router controls; `None` for an uplink.
     pub controlled: Option<Vec<Prefix>>,
     /// VLAN tags that its packets carry, outer first; empty for untagged.

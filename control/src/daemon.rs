@@ -21,12 +21,12 @@ use vinet_fastpath::port::dpdk::{DpdkConfig, DpdkHandle, DpdkPort, PortError};
 use vinet_fastpath::port::mbuf::{Mempool, MempoolError, MempoolSettings};
 use vinet_fastpath::port::{PacketPool, Port, PortHandle};
 use vinet_fastpath::router::{self, PortQueues, Running, StartError, Workers};
-use vinet_fastpath::settings::{self, PortSettings, Settings, TableLimits};
+use vinet_fastpath::settings::{self, CoDelLimits, Discipline, PortSettings, Settings, TableLimits};
 use vinet_session::identity::{Authority, Identity, IdentityError};
 use vinet_trusted::addr::PrefixSet;
 use vinet_trusted::policy::Policy;
 
-use crate::config::{Config, ConfigError, Idle, MemoryKind, cores_online};
+use crate::config::{Config, ConfigError, Idle, MemoryKind, QueueKind, cores_online};
 use crate::core::{Core, CoreError, Parts, Remains, TOKENS_PLANE, mac_text};
 use crate::kernel::beneath::{Beneath, BeneathError};
 use crate::kernel::netlink::{NetlinkError, Rtnl};
@@ -138,7 +138,7 @@ impl fmt::Display for StartupError {
             StartupError::Mempool(error) => write!(f, "{error}; see [mempool] and [eal] memory_mb"),
             StartupError::Port { port, reason } => {
                 write!(f, "port {port}: {reason}")?;
-                if let PortError::Queues { .. } | PortError::NoSourceSpread { .. } = reason {
+                if let PortError::Queues { .. } = reason {
                     f.write_str("; each of the [workers] cores needs a queue of its own, so name fewer")?;
                 }
                 Ok(())
@@ -442,16 +442,18 @@ fn af_packet_frame_len(port: &crate::config::Port) -> Option<u16> {
     ours.then(|| (port.mtu + 128).next_power_of_two().max(AF_PACKET_FRAME_LEN))
 }
 
-/// The device with the ring that its port needs, where the driver takes that only as an argument.
-fn device_with_frames(port: &crate::config::Port) -> String {
-    match af_packet_frame_len(port) {
+/// The device with the rings that its port needs, where the driver takes that only as an argument.
+fn device_with_rings(port: &crate::config::Port, workers: u16) -> String {
+    let mut device = port.device.clone();
+    if let Some(len) = af_packet_frame_len(port) {
         // One frame in a block: the driver wants blocks of whole pages that hold whole frames.
-        Some(len) => {
-            let count = port.rx_ring.max(port.tx_ring).next_power_of_two();
-            format!("{},blocksz={len},framesz={len},framecnt={count}", port.device)
-        }
-        None => port.device.clone(),
+        let count = port.rx_ring.max(port.tx_ring).next_power_of_two();
+        device += &format!(",blocksz={len},framesz={len},framecnt={count}");
     }
+    if workers > 1 && device.starts_with("net_af_packet") && !device.contains("qpairs=") {
+        device += &format!(",qpairs={workers}");
+    }
+    device
 }
 
 fn open_port(eal: &Eal, pool: &Mempool, port: &crate::config::Port, workers: usize) -> Result<DpdkPort, StartupError> {
@@ -462,7 +464,7 @@ fn open_port(eal: &Eal, pool: &Mempool, port: &crate::config::Port, workers: usi
         rx_queues: workers,
         tx_queues: workers,
         mtu: port.mtu,
-        ..DpdkConfig::new(&port.name, &device_with_frames(port))
+        ..DpdkConfig::new(&port.name, &device_with_rings(port, workers))
     };
     let opened =
         DpdkPort::open(eal, pool, &wanted).map_err(|reason| StartupError::Port { port: port.name.clone(), reason })?;
@@ -470,12 +472,17 @@ fn open_port(eal: &Eal, pool: &Mempool, port: &crate::config::Port, workers: usi
     log::info(
         "port",
         format_args!(
-            "{}: {} ({}), {} receive queues of {}, {} transmit queues of {}",
+            "{}: {} ({}), {} receive queues of {}{}, {} transmit queues of {}",
             port.name,
             port.device,
             granted.driver,
             granted.rx_queues,
             granted.rx_ring_len,
+            match (workers, granted.rx_queues, granted.rx_by_source) {
+                (1, ..) => "",
+                (_, 2.., true) => " filled by source address",
+                _ => ", distributed by source address to the workers",
+            },
             granted.tx_queues,
             granted.tx_ring_len
         ),
@@ -533,6 +540,13 @@ where
             controlled: config.controlled.clone().map(PrefixSet::new),
             vlan: config.vlan.clone(),
             queue_depth: usize::from(config.queue_depth),
+            discipline: match config.queue {
+                QueueKind::Fifo => Discipline::Fifo,
+                QueueKind::Codel => Discipline::CoDel(CoDelLimits {
+                    target_ns: u64::from(config.codel_target_us) * 1000,
+                    interval_ns: u64::from(config.codel_interval_ms) * 1_000_000,
+                }),
+            },
         };
         queues.push(PortQueues { settings: port_settings, rx, tx });
         handles.push(handle);
@@ -588,7 +602,10 @@ mod tests {
             mtu,
             rx_ring: 1000,
             tx_ring: 512,
+            queue: QueueKind::Fifo,
             queue_depth: 64,
+            codel_target_us: 5000,
+            codel_interval_ms: 100,
             controlled: None,
             vlan: Vec::new(),
         }
@@ -596,7 +613,7 @@ mod tests {
 
     #[test]
     fn an_af_packet_ring_has_frames_for_reassembled_packets_unless_the_operator_says_otherwise() {
-        let frames = |device: &str, mtu| device_with_frames(&port(device, mtu));
+        let frames = |device: &str, mtu| device_with_rings(&port(device, mtu), 1);
         let ours = "net_af_packet0,iface=eth1";
         assert_eq!(frames(ours, 1500), format!("{ours},blocksz=8192,framesz=8192,framecnt=1024"));
         assert_eq!(frames(ours, 9000), format!("{ours},blocksz=16384,framesz=16384,framecnt=1024"));
@@ -604,6 +621,9 @@ mod tests {
         assert_eq!(frames(said, 1500), said);
         assert_eq!((packet_len_max(&port(ours, 1500)), packet_len_max(&port(said, 1500))), (8192, 1500));
         assert_eq!(frames("0000:03:00.0", 9000), "0000:03:00.0");
+        assert_eq!(device_with_rings(&port(said, 1500), 3), format!("{said},qpairs=3"));
+        let said = "net_af_packet0,iface=eth1,framesz=2048,qpairs=2";
+        assert_eq!(device_with_rings(&port(said, 1500), 3), said);
     }
 
     #[test]

@@ -12,7 +12,7 @@ use vinet_trusted::addr::{Addr, Prefix};
 
 use super::{
     AddrLen, Capacity, Cidr, Config, ConfigError, Control, Eal, Idle, Limits, LogFormat, MemoryKind, Mempool,
-    PORTS_MAX, Port, Route, Router, Verify, WORKERS_MAX, Workers,
+    PORTS_MAX, Port, QueueKind, Route, Router, Verify, WORKERS_MAX, Workers,
 };
 
 #[derive(Deserialize)]
@@ -99,7 +99,11 @@ struct RawPort {
     mtu: Option<Spanned<u16>>,
     rx_ring: Option<Spanned<u16>>,
     tx_ring: Option<Spanned<u16>>,
+    #[serde(default)]
+    queue: QueueKind,
     queue_depth: Option<Spanned<u16>>,
+    codel_target_us: Option<Spanned<u32>>,
+    codel_interval_ms: Option<Spanned<u32>>,
     controlled: Option<Spanned<Vec<Spanned<Cidr>>>>,
     #[serde(default)]
     vlan: Vec<Spanned<u16>>,
@@ -463,10 +467,23 @@ fn port(
     for tag in raw.vlan {
         vlan.push(source.number(Some(tag), key("vlan"), 0, 1..=4094)?);
     }
+    let target_span = raw.codel_target_us.as_ref().map_or(raw.name.span(), Spanned::span);
+    let codel_target_us = source.number(raw.codel_target_us, key("codel_target_us"), 5000, 10..=10_000_000)?;
+    let codel_interval_ms = source.number(raw.codel_interval_ms, key("codel_interval_ms"), 100, 1..=100_000)?;
+    if codel_target_us >= 1000 * codel_interval_ms {
+        let what = format!(
+            "{codel_target_us} µs is not less than codel_interval_ms, {codel_interval_ms} ms; RFC 8289 advises 5 to \
+             10 % of it"
+        );
+        return Err(source.invalid(&target_span, key("codel_target_us"), what));
+    }
     Ok(Port {
         rx_ring: source.number(raw.rx_ring, key("rx_ring"), 1024, 32..=16_384)?,
         tx_ring: source.number(raw.tx_ring, key("tx_ring"), 1024, 32..=16_384)?,
+        queue: raw.queue,
         queue_depth: source.number(raw.queue_depth, key("queue_depth"), 1024, 64..=16_384)?,
+        codel_target_us,
+        codel_interval_ms,
         device: raw.device.into_inner(),
         name,
         tap,
@@ -555,7 +572,9 @@ fn mempool(
     let rings: usize =
         ports.iter().map(|p| usize::from(p.rx_ring) + usize::from(p.tx_ring) + usize::from(p.queue_depth)).sum();
     let cache = source.number(raw.cache, "[mempool] cache", 256, 0..=512)?;
-    let held = u32::try_from(workers * (rings + 2 * burst + cache as usize)).unwrap_or(u32::MAX);
+    // So can every ring between two workers, in either direction.
+    let between = workers * (workers - 1) * vinet_fastpath::settings::HANDOVER_LEN_DEFAULT;
+    let held = u32::try_from(workers * (rings + 2 * burst + cache as usize) + between).unwrap_or(u32::MAX);
     let span = raw.buffers.as_ref().map(Spanned::span);
     let default = held.saturating_add(2048).next_power_of_two().saturating_sub(1);
     let buffers = source.number(raw.buffers, "[mempool] buffers", default, 512..=16_777_215)?;

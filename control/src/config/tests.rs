@@ -51,8 +51,24 @@ fn every_commented_key_of_the_shipped_file_is_a_real_one_and_shows_its_default()
     assert_eq!(config.control.limits, defaults.control.limits);
     assert_eq!(config.mempool, defaults.mempool);
     assert_eq!(config.ports[0].mtu, defaults.ports[0].mtu);
+    let queue = |config: &Config| {
+        let port = &config.ports[0];
+        (port.queue, port.queue_depth, port.codel_target_us, port.codel_interval_ms)
+    };
+    assert_eq!(queue(&config), queue(&defaults));
     assert_eq!(config.control.admin_socket, defaults.control.admin_socket);
     assert_eq!(config.workers.burst, defaults.workers.burst);
+}
+
+#[test]
+fn several_workers_need_buffers_for_what_they_hand_over() {
+    // Every port gives each worker rings and a queue of 1024, and each worker has two bursts and a cache.
+    let two = edited("cores = [1]", "cores = [1, 2]");
+    let held = 2 * (2 * 3 * 1024 + 2 * 32 + 256) + 2 * 1024;
+    let with = |buffers: u32| parse(&two.replace("# buffers = 16383", &format!("buffers = {buffers}")));
+    assert!(with(held).is_ok());
+    let error = with(held - 1).unwrap_err().to_string();
+    assert!(error.contains(&format!("less than the {held} ")), "{error}");
 }
 
 #[test]
@@ -77,6 +93,10 @@ fn values_that_cannot_be_meant_are_refused_with_their_line() {
         ("cores = [1]", "cores = [1, 1]", "core 1 is named twice"),
         ("cores = [1]", "cores = []", "at least one worker"),
         ("cores = [1]", "cores = [1, 0]", "core 0 already polls for a worker"),
+        ("# queue = \"fifo\"", "queue = \"red\"", "unknown variant `red`, expected `fifo` or `codel`"),
+        ("# queue_depth = 1024", "queue_depth = 63", "63 is not in 64 to 16384"),
+        ("# codel_target_us = 5000", "codel_target_us = 100_000", "not less than codel_interval_ms, 100 ms"),
+        ("# codel_interval_ms = 100", "codel_interval_ms = 0", "0 is not in 1 to 100000"),
         ("# burst = 32", "burst = 65", "65 is not in 1 to 64"),
         ("\"127.0.0.1:7400\"", "\"127.0.0.1\"", "invalid socket address"),
         ("\"127.0.0.1:7400\"", "\"192.0.2.1:7400\"", "192.0.2.1:7400 is named twice"),

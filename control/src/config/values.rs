@@ -32,6 +32,17 @@ pub enum Idle {
     Backoff,
 }
 
+/// The discipline of a port's output queue.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum QueueKind {
+    /// First in, first out; what comes when the queue is full is dropped.
+    #[default]
+    Fifo,
+    /// The same, and a queue that stands for too long loses packets at its front (RFC 8289).
+    Codel,
+}
+
 /// Which memory DPDK uses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "kebab-case")]
