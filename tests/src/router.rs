@@ -47,6 +47,10 @@ pub struct Config {
     pub mtu: [u16; 3],
     /// The VLAN tags of each port, outer first, as the configuration writes them.
     pub vlan: [&'static str; 3],
+    /// How many workers poll, on the last cores.
+    pub workers: usize,
+    /// The discipline of every port's output queue: "fifo" or "codel".
+    pub queue: &'static str,
     /// Tables appended at the end, for example routes.
     pub more: String,
 }
@@ -59,6 +63,8 @@ impl Default for Config {
             verify: "proof",
             mtu: [1500; 3],
             vlan: ["[]"; 3],
+            workers: 1,
+            queue: "fifo",
             more: String::new(),
         }
     }
@@ -80,19 +86,21 @@ impl Config {
             self.verify,
             dir.display(),
             listen.join(", "),
-            cores() - 1,
+            (cores() - self.workers..cores()).map(|core| core.to_string()).collect::<Vec<_>>().join(", "),
             self.memory,
         );
         for (i, network) in NETWORKS.iter().enumerate() {
             let name = ["lawful", "attacker", "uplink"][i];
             writeln!(
                 text,
-                "[[port]]\nname = \"{name}\"\ndevice = \"{}\"\naddresses = [\"{}\", \"{}\"]\nmtu = {}\nvlan = {}",
+                "[[port]]\nname = \"{name}\"\ndevice = \"{}\"\naddresses = [\"{}\", \"{}\"]\nmtu = {}\nvlan = {}\n\
+                 queue = \"{}\"",
                 self.driver.device(i, network.leg),
                 network.router,
                 network.router6,
                 self.mtu[i],
                 self.vlan[i],
+                self.queue,
             )
             .expect("a string takes text");
             // The senders' networks are the edge; the victim lies behind the uplink.
@@ -219,7 +227,7 @@ pub fn check(config: &Path) -> Finished {
     run(command, Duration::from_secs(10))
 }
 
-/// How many cores this machine has; the worker takes the last one.
+/// How many cores this machine has; the workers take the last ones.
 fn cores() -> usize {
     std::thread::available_parallelism().map_or(1, usize::from)
 }

@@ -57,6 +57,26 @@ fn everybodys_programs_cross_over_af_xdp() {
 }
 
 #[test]
+fn two_workers_with_codel_queues_share_every_port() {
+    let Some(_story) = story::begin("two_workers_with_codel_queues_share_every_port") else { return };
+    let lab = Lab::new();
+    let router = Router::start(&lab, &Config { workers: 2, queue: "codel", ..Config::default() });
+    for victim in both(VICTIM, VICTIM6) {
+        for sender in [&lab.lawful, &lab.attacker] {
+            assert!(reaches(sender, victim, LEARN_LIMIT), "{} does not reach {victim}", sender.name());
+            assert_eq!(ping(sender, victim, 20, ""), 20);
+        }
+        let _server = iperf3_server(&lab.victim);
+        let tcp = iperf3(&lab.lawful, victim, "");
+        assert!(tcp > 5e6, "iperf3 over TCP: {tcp} bits/s");
+    }
+    conserved(&router);
+    let counters = router.counters();
+    assert!(counters.get(&["handed_over"]) > 0, "{:#}", counters.value());
+    assert_eq!(counters.drops("handover_full"), 0, "{:#}", counters.value());
+}
+
+#[test]
 fn hugepages_are_not_needed() {
     let Some(_story) = story::begin("hugepages_are_not_needed") else { return };
     for driver in [Driver::AfPacket, Driver::AfXdp] {
