@@ -91,8 +91,8 @@ impl Port {
         let ended = self.total.packets + self.total.delayed + self.refused.len() as u64 + self.queue.len() as u64;
         assert_eq!(ended, u64::from(self.next));
         assert!(self.ring.taken.is_sorted_by(|a, b| a < b));
-        assert_eq!(self.pool.buffers() - self.pool.free(), self.queue.len());
-        assert_eq!(self.queue.is_empty(), self.queue.len() == 0);
+        let held = self.pool.buffers() - self.pool.free();
+        assert_eq!((held, held == 0), (self.queue.len(), self.queue.is_empty()));
     }
 }
 
