@@ -338,7 +338,7 @@ pub fn cores_online() -> Vec<usize> {
 }
 
 /// Parses the kernel's form of a list, `0-3,7`.
-fn core_list(text: &str) -> Vec<usize> {
+pub(crate) fn core_list(text: &str) -> Vec<usize> {
     text.split(',')
         .filter_map(|part| match part.split_once('-') {
             Some((low, high)) => Some(low.parse().ok()?..=high.parse().ok()?),

@@ -191,7 +191,7 @@ impl Prepared {
 }
 
 /// Whether every port's packets are within what every policy has priced programs for.
-fn check_mtus(config: &Config, policies: &[Policy]) -> Result<(), StartupError> {
+pub(crate) fn check_mtus(config: &Config, policies: &[Policy]) -> Result<(), StartupError> {
     for port in &config.ports {
         if let Some(policy) = policies.iter().find(|policy| u32::from(port.mtu) > policy.limits.packet_bytes_max) {
             return Err(StartupError::MtuAbovePolicy {
@@ -364,7 +364,7 @@ impl HeldDevices {
 }
 
 /// The kernel's interface that the kernel must be kept from, for the drivers that share one with it.
-fn interface_beneath(device: &str) -> Option<&str> {
+pub(crate) fn interface_beneath(device: &str) -> Option<&str> {
     let shares = device.starts_with("net_af_packet") || device.starts_with("net_af_xdp");
     device.split(',').filter(|_| shares).find_map(|argument| argument.strip_prefix("iface="))
 }
@@ -428,7 +428,7 @@ fn start_eal(config: &Config) -> Result<Eal, StartupError> {
 const AF_PACKET_FRAME_LEN: u16 = 8192;
 
 /// The longest IP packet that the device can give for one of the port's MTU.
-fn packet_len_max(port: &crate::config::Port) -> u16 {
+pub(crate) fn packet_len_max(port: &crate::config::Port) -> u16 {
     match af_packet_frame_len(port) {
         Some(frame_len) => frame_len,
         None => port.mtu,

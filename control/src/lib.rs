@@ -2,7 +2,7 @@
 //!
 //! [`daemon`] starts and ends a router; [`core`] is its one event loop, around [`server`] (strangers' sessions),
 //! [`admission`] (which programs run) with the [`judges`] (proof checks off the loop) and [`lemmas`] (what proofs may cite), [`plane`] (the workers' way to
-//! the kernel and back, over [`kernel`]) and [`admin`] (the operator's socket). Workers and ports are
+//! the kernel and back, over [`kernel`]) and [`admin`] (the operator's socket). [`doctor`] says what a node lacks before that. Workers and ports are
 //! `vinet-fastpath`'s; the protocol itself is `vinet-session`'s.
 #![forbid(unsafe_code)]
 
@@ -12,6 +12,7 @@ pub mod capacity;
 pub mod config;
 pub mod core;
 pub mod daemon;
+pub mod doctor;
 pub mod judges;
 pub mod kernel;
 pub mod lemmas;

@@ -2,13 +2,15 @@
 
 #![forbid(unsafe_code)]
 
-use std::path::PathBuf;
+use std::io::Write as _;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
 use vinet_control::admin::{self, Command as AdminCommand};
-use vinet_control::config::LogFormat;
+use vinet_control::config::{Config, LogFormat};
 use vinet_control::daemon::{self, Prepared};
+use vinet_control::doctor::{self, Machine};
 use vinet_control::log;
 
 /// The exit status for unusable arguments, files or machines.
@@ -43,6 +45,15 @@ enum Subcommands {
         socket: PathBuf,
         /// What to ask for.
         what: What,
+    },
+    /// Says whether this node has what a router needs, and what to type where it has not. Changes nothing.
+    Doctor {
+        /// The configuration to look with; without it, only what every router needs is looked at.
+        #[arg(long, value_name = "FILE")]
+        config: Option<PathBuf>,
+        /// One JSON object a line, one for each check.
+        #[arg(long)]
+        json: bool,
     },
 }
 
@@ -82,6 +93,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
         Some(Subcommands::Ctl { socket, what }) => ctl(&socket, what.command()),
+        Some(Subcommands::Doctor { config, json }) => examine(config.as_deref(), json),
         None => router(&arguments),
     }
 }
@@ -122,7 +134,30 @@ fn router(arguments: &Arguments) -> ExitCode {
     status
 }
 
-fn ctl(socket: &std::path::Path, command: AdminCommand) -> ExitCode {
+fn examine(config: Option<&Path>, json: bool) -> ExitCode {
+    let config = match config.map(Config::load).transpose() {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("vinetd: {error}");
+            return ExitCode::from(UNUSABLE);
+        }
+    };
+    let findings = doctor::examine(&Machine::this(), config.as_ref());
+    let mut text = String::new();
+    for finding in &findings {
+        text += &if json { finding.to_json() } else { finding.to_string() };
+        text.push('\n');
+    }
+    if !json {
+        text += &doctor::summary(&findings);
+        text.push('\n');
+    }
+    // Whoever reads may have read enough: a closed pipe is no failure of the examination.
+    let _ = std::io::stdout().write_all(text.as_bytes());
+    if doctor::is_fit(&findings) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn ctl(socket: &Path, command: AdminCommand) -> ExitCode {
     match admin::ask(socket, command) {
         Ok(answer) => {
             println!("{answer}");

@@ -19,7 +19,7 @@ const FUNCTIONS: &str = "vinet_.*|rte_eal_(init|cleanup|has_hugepages|iova_mode|
     rte_eth_xstats_(get|get_names)|rte_eth_call_(rx|tx)_callbacks";
 
 const VARIABLES: &str = "vinet_.*|rte_eth_fp_ops|RTE_PKTMBUF_HEADROOM|RTE_MAX_ETHPORTS|RTE_MAX_LCORE|\
-    RTE_MEMPOOL_CACHE_MAX_SIZE|RTE_ETH_XSTATS_NAME_SIZE|RTE_ETH_MAX_OWNER_NAME_LEN";
+    RTE_MEMPOOL_CACHE_MAX_SIZE|RTE_ETH_XSTATS_NAME_SIZE|RTE_ETH_MAX_OWNER_NAME_LEN|RTE_EAL_PMD_PATH";
 
 fn give_up(what: &str) -> ! {
     eprintln!("error: {what}");

@@ -12,6 +12,7 @@ mod threads;
 use std::ffi::{CStr, CString, c_char, c_int};
 use std::fmt;
 use std::marker::PhantomData;
+use std::path::Path;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 
@@ -194,8 +195,7 @@ impl Eal {
     /// The version of the DPDK that runs.
     #[must_use]
     pub fn version(&self) -> String {
-        // SAFETY: rte_version returns a static string.
-        unsafe { CStr::from_ptr(sys::rte_version()) }.to_string_lossy().into_owned()
+        dpdk_version()
     }
 
     /// Whether packet memory is on hugepages.
@@ -439,6 +439,20 @@ impl EalSettings {
         }
         Ok(())
     }
+}
+
+/// The version of the DPDK that this program is linked with, started or not.
+#[must_use]
+pub fn dpdk_version() -> String {
+    // SAFETY: rte_version returns a string that stays; it is copied here.
+    unsafe { CStr::from_ptr(sys::rte_version()) }.to_string_lossy().into_owned()
+}
+
+/// The folder from which EAL loads its drivers; `None` where DPDK was built without one.
+#[must_use]
+pub fn drivers_folder() -> Option<&'static Path> {
+    let folder = CStr::from_bytes_with_nul(sys::RTE_EAL_PMD_PATH).ok()?.to_str().ok()?;
+    (!folder.is_empty()).then(|| Path::new(folder))
 }
 
 /// The free hugepages of all sizes, in MiB.
