@@ -1,10 +1,11 @@
 # The project's commands. `make help` lists them; the two that matter are `make demo` and `make test`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit build bench verify benchmarks soak setup clean
+.PHONY: help demo test unit test-virtio-pci test-capsule build bench verify benchmarks soak setup clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z]+:.*## /{printf "  make %-10s %s\n", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s
+", $$1, $$2}' Makefile
 
 demo: ## set up, build, and show the main job on real hosts in network namespaces (root)
 	@scripts/setup.sh run
@@ -18,6 +19,11 @@ test: ## set up, then run everything: form, lints, unit, property and end-to-end
 unit: ## everything but the end-to-end tests; needs no root once the packages are there
 	@scripts/setup.sh build
 	@scripts/test.sh unit
+
+test-virtio-pci: ## set up, build, and route through an emulated machine with virtio NICs on PCI; not in `make test` (root)
+	@scripts/setup.sh virtio
+	@scripts/build.sh
+	@scripts/test-virtio-pci.sh
 
 build: ## set up and build the release binaries: target/release/vinet, vinetd, vinet-perf
 	@scripts/setup.sh build

@@ -2,20 +2,23 @@
 # Makes a Debian 12 machine ready for this project. It may be run any number of times: what is there is left alone.
 #   scripts/setup.sh build   what compiling needs
 #   scripts/setup.sh run     that, and what the tests and the demo run: namespaces, traffic programs, a solver, hugepages
-#   scripts/setup.sh bench   that, and the peers that vinet-perf measures itself against
+#   scripts/setup.sh virtio  that, and the emulator of the machine that test-virtio-pci.sh starts
+#   scripts/setup.sh bench   run, and the peers that vinet-perf measures itself against
 # It installs Debian packages, reserves hugepages where there is memory for them, and fetches the locked crates. Nothing else changes.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
 level=${1:-run}
-case $level in build | run | bench) ;; *) stop "unknown level '$level'" "expected build, run or bench" ;; esac
+case $level in build | run | virtio | bench) ;; *) stop "unknown level '$level'" "expected build, run, virtio or bench" ;; esac
 
 # libdpdk-dev brings every poll-mode driver of Debian's DPDK; libclang-dev is what bindgen reads the headers with.
 packages=(gcc make libc6-dev pkgconf libdpdk-dev libclang-dev)
 # unshare, nsenter and setpriv come with util-linux, which every Debian has.
 [ "$level" = build ] ||
   packages+=(iproute2 iputils-ping iputils-tracepath traceroute curl iperf3 tcpdump ethtool procps busybox z3)
+# The emulated machine's kernel is a package too, which the test fetches and does not install.
+[ "$level" != virtio ] || packages+=(qemu-system-x86 seabios)
 [ "$level" != bench ] || packages+=(dpdk-dev dpdk-doc libsystemd-dev)
 
 hugepages_wanted=256     # of 2 MiB; half a GiB is plenty for every packet pool that the tests and the demo make

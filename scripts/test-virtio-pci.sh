@@ -94,20 +94,24 @@ above() { awk -v x="${1:-0}" -v least="$2" 'BEGIN {exit !(x > least)}'; }
 
 # ---- What the guest is made of: the kernel of a package that is unpacked here and not installed, and files of this machine.
 
-# Leaves the kernel's version in `release` and the unpacked package in `unpacked`.
+# Leaves the kernel's version in `release` and the unpacked package in `unpacked`. One that was unpacked before is good again.
 kernel() {
-  local package
-  package=$(apt-cache depends "$kernel_package" 2>/dev/null | awk '/Depends: linux-image/{print $2; exit}')
-  [ -n "$package" ] || stop "apt-cache knows no $kernel_package" "apt-get update"
-  unpacked=$cache/$package
-  if [ ! -e "$unpacked/complete" ]; then
-    rm -rf "$unpacked"; mkdir -p "$unpacked"
-    (cd "$cache" && retried apt-get -q download "$package") >"$work/step.log" 2>&1 ||
-      { cat "$work/step.log" >&2; stop "$package could not be fetched" "apt-get update"; }
+  local package complete
+  complete=$(ls "$cache"/*/complete 2>/dev/null | head -n 1)
+  unpacked=${complete%/complete}
+  if [ -z "$unpacked" ]; then
+    fetch() {
+      package=$(apt-cache depends "$kernel_package" 2>/dev/null | awk '/Depends: linux-image/{print $2; exit}')
+      [ -n "$package" ] && (cd "$cache" && apt-get -q download "$package") >"$work/step.log" 2>&1
+    }
+    mkdir -p "$cache"
+    # The lists may be absent, or older than the mirror.
+    fetch || { apt-get -q update >/dev/null 2>&1; retried fetch; } ||
+      { cat "$work/step.log" >&2; stop "$kernel_package could not be fetched" "is there a way to Debian's mirror?"; }
+    unpacked=$cache/$package
     must "$package could not be unpacked" dpkg-deb -x "$cache/$package"_*.deb "$unpacked"
     rm -f "$cache/$package"_*.deb
-    release=$(ls "$unpacked/lib/modules")
-    must "the modules' dependencies could not be found" busybox depmod -b "$unpacked" "$release"
+    must "the modules' dependencies could not be found" busybox depmod -b "$unpacked" "$(ls "$unpacked/lib/modules")"
     touch "$unpacked/complete"
   fi
   release=$(ls "$unpacked/lib/modules")
@@ -155,7 +159,7 @@ make_guest() {
   cp "$unpacked/lib/modules/$release"/modules.{order,builtin,builtin.modinfo} "$root/lib/modules/$release/"
   must "the modules' dependencies could not be found" busybox depmod -b "$root" "$release"
   # EAL loads every file of its folder that is named like a driver of its version: once each, by its full name.
-  pmds=$(pkg-config --variable=driverdir libdpdk 2>/dev/null); pmds=${pmds:-/usr/lib/x86_64-linux-gnu/dpdk/pmds-23.0}
+  pmds=$(echo /usr/lib/*/dpdk/pmds-*)
   for pmd in bus_pci bus_vdev mempool_ring net_virtio; do
     into_guest "$(ls "$pmds/librte_$pmd".so.*.*)"
   done
@@ -274,7 +278,7 @@ start_guest() {
   local options=() append="console=ttyS0 quiet panic=-1"
   local nic=disable-legacy=on,romfile=
   if [ "$1" = vfio ]; then
-    options=(-device intel-iommu,intremap=off)
+    options=(-device intel-iommu,intremap=on)
     nic+=,iommu_platform=on
     append+=" intel_iommu=on"
   fi
@@ -323,7 +327,7 @@ try_binding() {
   behind victim httpd6.log busybox httpd -f -p "[$victim6]:80" -h "$work/www"
   within "$boot_limit_s" said '^guest: (ready|failed|vinetd ended)'
   if ! said '^guest: ready'; then
-    console | sed 's/^/        /' | tail -n 60
+    console | sed 's/^/        /' | tail -n 100
     stop "the router in the guest did not become ready"
   fi
   console | grep -E '^guest: |^(ok|warn|fail) |^ +\$ ' | sed 's/^/        /'

@@ -114,6 +114,16 @@ impl Folder {
         let Output { status, stderr, .. } = output.unwrap();
         (status.code(), String::from_utf8_lossy(&stderr).into_owned())
     }
+
+    /// `vinetd doctor --json`: its exit status, and its findings.
+    fn doctor(&self) -> (Option<i32>, Vec<serde_json::Value>) {
+        let mut command = Command::new("unshare");
+        command.args(["--net", "--", env!("CARGO_BIN_EXE_vinetd"), "doctor", "--json", "--config"]).arg(self.file());
+        let Output { status, stdout, stderr } = command.output().unwrap();
+        assert!(stderr.is_empty(), "{}", String::from_utf8_lossy(&stderr));
+        let findings = String::from_utf8_lossy(&stdout).lines().map(|l| serde_json::from_str(l).unwrap()).collect();
+        (status.code(), findings)
+    }
 }
 
 /// A running daemon. `unshare` becomes the daemon, so the child's number is the daemon's.
@@ -259,6 +269,49 @@ fn what_the_machine_cannot_give_is_named_with_what_to_do() {
 }
 
 #[test]
+fn the_doctor_foresees_what_a_start_would_end_in() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if !root() {
+        return;
+    }
+    let failed = |findings: &[serde_json::Value]| -> Vec<String> {
+        let bad = findings.iter().filter(|finding| finding["status"] == "fail");
+        bad.map(|finding| finding["check"].as_str().unwrap().to_owned()).collect()
+    };
+    let folder = Folder::new();
+    let (status, findings) = folder.doctor();
+    assert_eq!((status, failed(&findings)), (Some(0), vec![]), "{findings:#?}");
+    assert!(findings.len() > 15 && !folder.dir.path().join("run").exists());
+
+    let daemon = Daemon::start(folder.command());
+    daemon.wait_for("ready name=edge1");
+    let (status, findings) = folder.doctor();
+    assert_eq!((status, failed(&findings)), (Some(1), vec!["instance".to_owned()]), "{findings:#?}");
+    let process = format!("as process {}", daemon.child.id());
+    assert!(findings.iter().any(|finding| finding["found"].as_str().unwrap().ends_with(&process)), "{findings:#?}");
+    assert!(admin::ask(&folder.socket(), Ask::Ports).is_ok(), "the router goes on");
+    drop(daemon);
+
+    for (from, to, check) in [
+        ("device = \"net_null1\"", "device = \"net_nonesuch1\"", "driver"),
+        ("device = \"net_null1\"", "device = \"net_af_packet1,iface=nosuch\"", "interface"),
+        ("device = \"net_null1\"", "device = \"ffff:1f:1f.7\"", "device"),
+        ("\"192.0.2.1:7400\"", "\"203.0.113.5:7400\"", "listen"),
+        (
+            "memory = \"auto\"\n            memory_mb = 128",
+            "memory = \"huge\"\n            memory_mb = 1000000",
+            "hugepages",
+        ),
+        ("tap = \"vi-edge\"", "tap = \"lo\"", "twin"),
+        ("identity = \"router.key\"", "identity = \"owner.key\"", "identity"),
+        ("tap = \"vi-uplink\"", "mtu = 9001", "policies"),
+    ] {
+        let (status, findings) = Folder::with(from, to).doctor();
+        assert!(status == Some(1) && failed(&findings).iter().any(|name| name == check), "{to}: {findings:#?}");
+    }
+}
+
+#[test]
 fn a_check_reads_everything_and_touches_nothing() {
     let folder = Folder::new();
     assert_eq!(folder.check(), (Some(0), String::new()));
@@ -288,6 +341,11 @@ fn unusable_arguments_exit_with_2() {
         (&[][..], "--config FILE"),
         (&["--config", "/nonexistent/router.toml"], "/nonexistent/router.toml: cannot read the configuration"),
         (&["--frobnicate"], "--frobnicate"),
+        (
+            &["doctor", "--config", "/nonexistent/router.toml"],
+            "/nonexistent/router.toml: cannot read the configuration",
+        ),
+        (&["doctor", "--frobnicate"], "--frobnicate"),
         (&["ctl", "--socket", "/nonexistent.sock", "counters"], "is the router running"),
         (&["ctl", "--socket", "/nonexistent.sock", "explode"], "possible values"),
     ] {

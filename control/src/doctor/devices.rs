@@ -42,8 +42,8 @@ pub(super) fn ports(machine: &Machine, config: &Config, drivers: &Drivers, repor
     for port in &config.ports {
         match Device::of(&port.device) {
             Device::Pci(address) => pci::device(machine, config, &address, drivers, report),
-            Device::AfPacket(name) => interface(machine, config, port, &name, false, report),
-            Device::AfXdp(name) => interface(machine, config, port, &name, true, report),
+            Device::AfPacket(name) => interface(machine, port, &name, false, report),
+            Device::AfXdp(name) => interface(machine, port, &name, true, report),
             Device::Virtual(_) => {}
         }
         virtual_driver(port, drivers, report);
@@ -72,7 +72,7 @@ fn virtual_driver(port: &Port, drivers: &Drivers, report: &mut Report) {
 }
 
 /// An interface of the kernel beneath a port.
-fn interface(machine: &Machine, config: &Config, port: &Port, name: &str, xdp: bool, report: &mut Report) {
+fn interface(machine: &Machine, port: &Port, name: &str, xdp: bool, report: &mut Report) {
     let folder = format!("/sys/class/net/{name}");
     if !machine.exists(&folder) {
         let there: Vec<String> = machine.names("/sys/class/net").into_iter().filter(|name| name != "lo").collect();
@@ -100,7 +100,7 @@ fn interface(machine: &Machine, config: &Config, port: &Port, name: &str, xdp: b
     }
     mtu(machine, port, name, &folder, report);
     if xdp {
-        queues(machine, config, name, &folder, report);
+        queues(machine, port, name, &folder, report);
     }
 }
 
@@ -118,10 +118,11 @@ fn mtu(machine: &Machine, port: &Port, name: &str, folder: &str, report: &mut Re
     }
 }
 
-/// An XDP socket sees one receive queue; packets that the NIC puts into others are the kernel's, which drops them.
-fn queues(machine: &Machine, config: &Config, name: &str, folder: &str, report: &mut Report) {
+/// An XDP socket sees one receive queue; what the NIC puts into queues without one is dropped with the kernel's share.
+fn queues(machine: &Machine, port: &Port, name: &str, folder: &str, report: &mut Report) {
     let queues = machine.names(format!("{folder}/queues")).iter().filter(|queue| queue.starts_with("rx-")).count();
-    let polled = config.workers.cores.len();
+    let argument = port.device.split(',').find_map(|argument| argument.strip_prefix("queue_count="));
+    let polled: usize = argument.and_then(|count| count.parse().ok()).unwrap_or(1);
     if queues <= polled {
         return report.ok("interface", name, format!("all of its {queues} receive queues are polled"));
     }

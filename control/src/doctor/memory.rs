@@ -64,7 +64,10 @@ pub(super) fn hugepages(machine: &Machine, config: &Config, running: bool, repor
     // Without an IOMMU a device writes to physical addresses, which only hugepages have for good.
     let devices: Vec<Device> = config.ports.iter().map(|port| Device::of(&port.device)).collect();
     let physical = devices.iter().any(|device| match device {
-        Device::Pci(address) => !machine.exists(format!("/sys/bus/pci/devices/{address}/iommu_group")),
+        Device::Pci(address) => {
+            let folder = format!("/sys/bus/pci/devices/{address}");
+            machine.exists(&folder) && !machine.exists(format!("{folder}/iommu_group"))
+        }
         _ => false,
     });
     let found = format!("{}; {wanted} MiB are configured", told(&pages));

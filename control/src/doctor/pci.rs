@@ -16,6 +16,7 @@ const CLASS_NETWORK: &str = "0x02";
 /// Drivers that hand a device to user space, the safest first.
 const FOR_USER_SPACE: [&str; 3] = ["vfio-pci", "uio_pci_generic", "igb_uio"];
 const NO_IOMMU: &str = "/sys/module/vfio/parameters/enable_unsafe_noiommu_mode";
+const UNSAFE_INTERRUPTS: &str = "/sys/module/vfio_iommu_type1/parameters/allow_unsafe_interrupts";
 
 /// What `/sys` says about one PCI device.
 struct Nic<'a> {
@@ -224,6 +225,17 @@ fn vfio(nic: &Nic<'_>, name: &str, report: &mut Report) {
             to_type("modprobe vfio_iommu_type1"),
         );
     }
+    if !interrupts_are_remapped(machine) && machine.text(UNSAFE_INTERRUPTS).as_deref() != Some("Y") {
+        return report.fail(
+            "device",
+            nic.address,
+            "bound to vfio-pci, and the IOMMU does not remap interrupts, which vfio asks for",
+            to_do(format!(
+                "switch interrupt remapping on (in the firmware; qemu: intel-iommu,intremap=on), or, where you trust the NIC \
+                 and its firmware: echo Y > {UNSAFE_INTERRUPTS}"
+            )),
+        );
+    }
     if !machine.exists(format!("/dev/vfio/{group}")) && !machine.exists(format!("/dev/vfio/noiommu-{group}")) {
         return report.fail(
             "device",
@@ -251,6 +263,12 @@ fn vfio(nic: &Nic<'_>, name: &str, report: &mut Report) {
         ),
         to_do("bind those to vfio-pci too, or move the NIC to another slot"),
     );
+}
+
+/// The kernel names the interrupt controllers that it remaps for `IR-…`; a machine that shows none at all is believed.
+fn interrupts_are_remapped(machine: &Machine) -> bool {
+    let text = machine.text("/proc/interrupts").unwrap_or_default();
+    text.contains(" IR-") || !["IO-APIC", "PCI-MSI"].iter().any(|controller| text.contains(controller))
 }
 
 fn uio(nic: &Nic<'_>, name: &str, module: &str, report: &mut Report) {
