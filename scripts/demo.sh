@@ -22,24 +22,10 @@ for tool in ip ethtool ping curl iperf3 busybox nsenter unshare setpriv; do
   command -v "$tool" >/dev/null || stop "$tool is missing" "scripts/setup.sh run"
 done
 
+. scripts/hosts.sh
 began=$SECONDS
-work=$(mktemp -d /tmp/vinet-demo.XXXXXX)
-declare -A holder=()     # host -> the process that holds its namespace
-children=()              # everything started in the background, oldest first
 daemon=                  # vinetd
-failures=0
-
-leave() {
-  local status=$? pid
-  trap '' INT TERM HUP
-  [ -z "$daemon" ] || end "$daemon"
-  for pid in "${children[@]}"; do kill -KILL "$pid" 2>/dev/null; done
-  wait 2>/dev/null
-  rm -rf "$work"
-  exit "$status"
-}
-trap leave EXIT
-trap 'printf "\n"; note "interrupted; cleaning up"; exit 130' INT TERM HUP
+before_leaving() { [ -z "$daemon" ] || end "$daemon"; }
 
 # Ends one process that we started: asks, waits, insists.
 end() {
@@ -49,27 +35,6 @@ end() {
   kill -KILL "$1" 2>/dev/null
 }
 
-# A host is a network namespace held by a process.
-host() {
-  setpriv --pdeathsig KILL unshare --net sleep infinity &
-  holder[$1]=$!
-  children+=($!)
-  local i
-  for i in $(seq 100); do
-    [ "$(readlink "/proc/${holder[$1]}/ns/net" 2>/dev/null)" != "$(readlink /proc/self/ns/net)" ] &&
-      [ "$(cat "/proc/${holder[$1]}/comm" 2>/dev/null)" = sleep ] && { at "$1" ip link set lo up; return; }
-    sleep 0.02
-  done
-  stop "the kernel gave no network namespace"
-}
-at() { local where=$1; shift; nsenter --net="/proc/${holder[$where]}/ns/net" -- "$@"; }
-# Starts a program at a host in the background; its outputs go to a file named after it.
-behind() {
-  local where=$1 log=$work/$2; shift 2
-  setpriv --pdeathsig KILL nsenter --net="/proc/${holder[$where]}/ns/net" -- "$@" >"$log" 2>&1 </dev/null &
-  started=$!
-  children+=("$started")
-}
 # Joins a host to the router: host, its address, the router's leg, the router's address.
 wire() {
   at "$1" ip link add eth0 type veth peer name "$3" netns "${holder[router]}"
@@ -81,17 +46,7 @@ wire() {
   at router ip link set "$3" up
 }
 
-# A claim of this demonstration, and a command that is true if it holds.
-claim() {
-  local text=$1; shift
-  if "$@"; then note "${green}✓${plain} $text"
-  else note "${red}✗ $text: this did not happen${plain}"; failures=$((failures + 1)); fi
-}
-must() { local text=$1; shift; "$@" >"$work/step.log" 2>&1 || { cat "$work/step.log" >&2; stop "$text"; }; }
-above() { awk -v x="$1" -v least="$2" 'BEGIN {exit !(x > least)}'; }
 share() { awk -v x="$1" -v part="$2" 'BEGIN {print x * part}'; }
-json() { grep -oE "\"$1\": *-?[0-9.]+" | head -n 1 | grep -oE '[-0-9.]+$'; }
-typed() { note "${dim}$1${plain} ${bold}\$ $2${plain}"; }
 
 # Megabits per second that the victim's iperf3 server saw in its last interval.
 rate() { awk '/bits\/sec/ && !/receiver|sender/ {for (i = 2; i <= NF; i++) if ($i == "Mbits/sec") r = $(i - 1)} END {print r + 0}' "$work/$1"; }
@@ -111,7 +66,6 @@ watch() {
   [ -z "$seen" ] || read -r lawful_rate attack_rate < <(awk 'NF {l += $1; a += $2; n++} END {printf "%.1f %.1f\n", l / n, a / n}' <<<"$seen")
 }
 web() { [ "$(at "$1" curl -s -o /dev/null -w '%{http_code}' --max-time "$2" "http://$victim/")" = 200 ]; }
-no() { ! "$@"; }
 pings() { at "$1" ping -n -q -c 5 -i 0.2 -W 1 "$victim" 2>/dev/null | grep -oE '[0-9]+ received' | grep -oE '[0-9]+'; }
 
 cat <<PICTURE

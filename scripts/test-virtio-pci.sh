@@ -31,48 +31,8 @@ for tool in qemu-system-x86_64 busybox ip ping curl nsenter unshare setpriv ldd 
   command -v "$tool" >/dev/null || stop "$tool is missing" "scripts/setup.sh virtio"
 done
 
-work=$(mktemp -d /tmp/vinet-guest.XXXXXX)
-declare -A holder=()     # host -> the process that holds its namespace
-children=()              # everything started in the background, oldest first
-failures=0
+. scripts/hosts.sh
 
-end_all() {
-  local pid
-  for pid in "${children[@]}"; do kill -KILL "$pid"; wait "$pid"; done 2>/dev/null
-  children=()
-}
-# The NICs' other ends are in namespaces that end with their holders; the guest ends with its emulator.
-leave() {
-  local status=$?
-  trap '' INT TERM HUP
-  end_all
-  rm -rf "$work"
-  exit "$status"
-}
-trap leave EXIT
-trap 'printf "\n"; note "interrupted; cleaning up"; exit 130' INT TERM HUP
-
-# A host is a network namespace held by a process.
-host() {
-  setpriv --pdeathsig KILL unshare --net sleep infinity &
-  holder[$1]=$!
-  children+=($!)
-  local i
-  for i in $(seq 100); do
-    [ "$(readlink "/proc/${holder[$1]}/ns/net" 2>/dev/null)" != "$(readlink /proc/self/ns/net)" ] &&
-      [ "$(cat "/proc/${holder[$1]}/comm" 2>/dev/null)" = sleep ] && { at "$1" ip link set lo up; return; }
-    sleep 0.02
-  done
-  stop "the kernel gave no network namespace"
-}
-at() { local where=$1; shift; nsenter --net="/proc/${holder[$where]}/ns/net" -- "$@"; }
-# Starts a program at a host in the background; its outputs go to a file named after it.
-behind() {
-  local where=$1 log=$work/$2; shift 2
-  setpriv --pdeathsig KILL nsenter --net="/proc/${holder[$where]}/ns/net" -- "$@" >"$log" 2>&1 </dev/null &
-  started=$!
-  children+=("$started")
-}
 # Waits until a command is true, at most that many seconds, and only as long as the guest runs.
 within() {
   local limit=$1 at=$SECONDS; shift
@@ -81,16 +41,6 @@ within() {
     sleep 0.2
   done
 }
-
-# A claim of this test, and a command that is true if it holds.
-claim() {
-  local text=$1; shift
-  if "$@"; then note "${green}✓${plain} $text"
-  else note "${red}✗ $text: this did not happen${plain}"; failures=$((failures + 1)); fi
-}
-must() { local text=$1; shift; "$@" >"$work/step.log" 2>&1 || { cat "$work/step.log" >&2; stop "$text"; }; }
-no() { ! "$@"; }
-above() { awk -v x="${1:-0}" -v least="$2" 'BEGIN {exit !(x > least)}'; }
 
 # ---- What the guest is made of: the kernel of a package that is unpacked here and not installed, and files of this machine.
 
@@ -263,7 +213,6 @@ ask() {
   within 20 eval '[ "$(console | grep -c "^guest: answer ")" -gt '"$before"' ]' || return 1
   console | grep '^guest: answer ' | tail -n 1 | cut -d' ' -f3-
 }
-json() { grep -oE "\"$1\": *-?[0-9.]+" | head -n 1 | grep -oE '[-0-9.]+$'; }
 reply_count() { at "$1" ping -n -q -c "$pings" -i 0.05 -W 2 -I "$2" "$3" 2>/dev/null | grep -oE '[0-9]+ received' | grep -oE '[0-9]+'; }
 reaches() { at "$1" ping -n -q -c 1 -W 1 -I "$2" "$3" >/dev/null 2>&1; }
 # Fetches the page from the victim; true if every byte of it is right.
@@ -345,7 +294,7 @@ try_binding() {
   claim "$page_mib MiB over TCP arrive whole over IPv4" page "$lawful" "$victim" 60
   claim "and over IPv6" page "$lawful6" "[$victim6]" 60
 
-  note "${dim}victim${plain} ${bold}\$ vinet firewall --block $attacker --lifetime 10m --router $router:7400${plain}"
+  typed victim "vinet firewall --block $attacker --lifetime 10m --router $router:7400"
   if as_victim firewall --block "$attacker" --lifetime 10m --json >"$work/receipt" 2>"$work/step.log"; then
     instance=$(json instance <"$work/receipt")
     claim "the router took the victim's program, in-band: instance $instance" [ -n "$instance" ]

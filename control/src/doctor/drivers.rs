@@ -3,6 +3,10 @@
 //! A driver carries this in its file, as text after a mark, for tools to read without loading it
 //! (`RTE_PMD_REGISTER_PCI_TABLE`, `RTE_PMD_REGISTER_KMOD_DEP`; `dpdk-pmdinfo.py` reads the same).
 
+use std::collections::{BTreeMap, BTreeSet};
+use std::os::unix::fs::MetadataExt;
+use std::path::Path;
+
 use serde::Deserialize;
 
 use super::machine::Machine;
@@ -73,6 +77,23 @@ impl Drivers {
     }
 }
 
+/// The drivers and buses of the folder whose several names lead to different files. EAL loads by every name, and ends the
+/// process when the second of them registers again what the first has.
+pub(super) fn doubles(machine: &Machine, folder: &str) -> Vec<String> {
+    let mut files: BTreeMap<String, BTreeSet<(u64, u64)>> = BTreeMap::new();
+    let libraries = Path::new(folder).ancestors().nth(2).unwrap_or(Path::new("/"));
+    for name in machine.names(folder) {
+        let Some((stem, _)) = name.split_once(".so") else { continue };
+        // Other drivers name it as a library that they need, which the linker finds two folders up.
+        for path in [Path::new(folder).join(&name), libraries.join(&name)] {
+            if let Ok(file) = machine.path(path).metadata() {
+                files.entry(stem.to_owned()).or_default().insert((file.dev(), file.ino()));
+            }
+        }
+    }
+    files.into_iter().filter(|(_, files)| files.len() > 1).map(|(stem, _)| stem).collect()
+}
+
 /// The drivers that a file describes.
 fn described(file: &[u8]) -> Vec<Driver> {
     let mut found = Vec::new();
@@ -126,6 +147,7 @@ mod tests {
         let drivers = Drivers::read(&Machine::this(), folder.to_str().unwrap());
         assert_eq!(drivers.of_pci([0x1af4, 0x1041, 0x1af4, 1]).unwrap().name, "net_virtio");
         assert_eq!(drivers.of_virtual("net_af_packet0").unwrap().name, "net_af_packet");
+        assert_eq!(doubles(&Machine::this(), folder.to_str().unwrap()), [""; 0]);
         assert!(drivers.of_pci([0x15b3, 0x1017, 0, 0]).unwrap().is_bifurcated());
     }
 }

@@ -10,7 +10,7 @@ use vinet_fastpath::eal::{dpdk_version, drivers_folder};
 use vinet_session::identity::{Authority, Identity};
 
 use super::devices::Device;
-use super::drivers::Drivers;
+use super::drivers::{Drivers, doubles};
 use super::machine::{Machine, Module};
 use super::{Report, to_do, to_type};
 use crate::config::Config;
@@ -98,6 +98,13 @@ pub(super) fn dpdk(machine: &Machine, report: &mut Report) -> Drivers {
             format!("{version}, and no network drivers in {folder}"),
             to_type("apt-get install --no-install-recommends libdpdk-dev"),
         );
+    } else if let Some(double) = doubles(machine, folder).into_iter().next() {
+        report.fail(
+            "dpdk",
+            "",
+            format!("{version}, whose {double} is there as several files, which ends the program that loads them"),
+            to_do(format!("leave one, with its other names as links to it (ls -lL {folder}/{double}.so*), or install its package anew")),
+        );
     } else {
         report.ok("dpdk", "", format!("{version}, {} network drivers in {folder}", drivers.len()));
     }
@@ -142,21 +149,15 @@ pub(super) fn kernel_features(machine: &Machine, config: &Config, report: &mut R
     }
     let six = config.ports.iter().flat_map(|port| &port.addresses).any(|address| address.addr.is_ipv6());
     if six {
-        let off = machine.text("/proc/sys/net/ipv6/conf/default/disable_ipv6");
-        match off.as_deref() {
-            Some("0") => report.ok("ipv6", "", "on"),
-            Some(_) => report.fail(
-                "ipv6",
-                "",
-                "switched off for new interfaces, and ports have IPv6 addresses",
-                to_type("echo 0 > /proc/sys/net/ipv6/conf/default/disable_ipv6"),
-            ),
-            None => report.fail(
+        if machine.exists("/proc/sys/net/ipv6") {
+            report.ok("ipv6", "", "in the kernel");
+        } else {
+            report.fail(
                 "ipv6",
                 "",
                 "not in this kernel, and ports have IPv6 addresses",
                 to_do("start the kernel without ipv6.disable=1, or take the IPv6 addresses out of the configuration"),
-            ),
+            );
         }
     }
 }

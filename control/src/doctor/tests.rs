@@ -543,12 +543,14 @@ fn rights_and_kernel_features_are_looked_at() {
     node.ends(Status::Fail, "/dev/net/tun is missing", "mknod");
 
     let node = Node::good();
-    node.file("/proc/sys/net/ipv6/conf/default/disable_ipv6", "1\n");
-    node.ends(Status::Fail, "ipv6", "echo 0 >");
     node.remove("/proc/sys/net/ipv6");
     node.ends(Status::Fail, "not in this kernel", "ipv6.disable=1");
     let node = Node::good();
     let folder = drivers_folder().unwrap().to_str().unwrap();
+    node.link(&format!("{folder}/librte_net_virtio.so"), "librte_net_virtio.so.23.0");
+    assert!(is_fit(&node.examine()));
+    node.file(&format!("{folder}/librte_net_virtio.so.23"), "a copy");
+    node.ends(Status::Fail, "librte_net_virtio is there as several files", "links");
     node.remove(folder);
     let all = node.examine();
     assert!(all.iter().any(|f| f.check == "dpdk" && f.status == Status::Fail), "{all:#?}");
