@@ -4,17 +4,18 @@
 # the guest's NICs. The guest is emulated (no KVM is needed), so this decides whether the router is right, never how fast it is.
 # In the guest, `vinetd doctor` says what is missing, the guest types what it says, and only then does the router start.
 # Exits with 0 only if all that it claims happened. Whatever ends it, nothing of it stays.
-#   scripts/test-virtio-pci.sh         both ways to bind a NIC, one after the other:
+#   scripts/test-virtio-pci.sh         all of these, one after the other:
 #   scripts/test-virtio-pci.sh uio     uio_pci_generic, physical addresses (the machine has no IOMMU)
 #   scripts/test-virtio-pci.sh vfio    vfio-pci behind an emulated IOMMU, virtual addresses
+#   scripts/test-virtio-pci.sh unfit   a machine that vfio-pci does not work on: the doctor has to foresee it
 #   VIRTIO_PCI_BIN_DIR=DIR   takes vinet and vinetd from there (default: target/release)
 #   VIRTIO_PCI_CACHE=DIR     keeps the guest's kernel package there (default: target/guest)
 set -uo pipefail
 cd "$(dirname "$0")/.."
 . scripts/lib.sh
 
-bindings=(uio vfio)
-case ${1:-all} in all) ;; uio | vfio) bindings=("$1") ;; *) stop "unknown binding '$1'" "expected uio or vfio" ;; esac
+parts=(uio vfio unfit)
+case ${1:-all} in all) ;; uio | vfio | unfit) parts=("$1") ;; *) stop "unknown part '$1'" "expected uio, vfio or unfit" ;; esac
 
 bin_dir=$(cd "${VIRTIO_PCI_BIN_DIR:-target/release}" 2>/dev/null && pwd) || stop "nothing is built" "make build"
 vinet=$bin_dir/vinet vinetd=$bin_dir/vinetd
@@ -226,8 +227,8 @@ replies() { [ "$(reply_count "$1" "$2" "$3")" = "$4" ]; }
 start_guest() {
   local options=() append="console=ttyS0 quiet panic=-1"
   local nic=disable-legacy=on,romfile=
-  if [ "$1" = vfio ]; then
-    options=(-device intel-iommu,intremap=on)
+  if [ "$1" != uio ]; then
+    options=(-device "intel-iommu,intremap=$([ "$1" = vfio ] && echo on || echo off)")
     nic+=,iommu_platform=on
     append+=" intel_iommu=on"
   fi
@@ -317,6 +318,19 @@ try_binding() {
   end_all
 }
 
+# An IOMMU that does not remap interrupts: all looks well, and vfio refuses. The doctor must not say that all is well.
+try_unfit() {
+  say "A guest whose IOMMU does not remap interrupts, which vfio-pci needs"
+  rm -f "$work"/orders.* "$work/console.log"
+  host wires; host senders; host victim
+  start_guest unfit
+  within "$boot_limit_s" said '^guest: (ready|failed|vinetd ended)'
+  console | grep -E '^guest: |^fail ' | sed 's/^/        /'
+  claim "the doctor says so of both NICs" eval '[ "$(console | grep -cE "^fail .* does not remap interrupts")" = 2 ]'
+  claim "and vinetd does not start, indeed" said '^guest: vinetd ended with 2'
+  end_all
+}
+
 began=$SECONDS
 say "The guest: the kernel of $kernel_package and this machine's vinetd, DPDK and busybox"
 kernel
@@ -329,7 +343,9 @@ note "$(du -h "$work/initrd.gz" | cut -f1) of files, kernel $release"
 mkdir "$work/www"
 head -c $((page_mib * 1048576)) /dev/urandom >"$work/www/page"
 page_sum=$(sha256sum <"$work/www/page"); page_sum=${page_sum%% *}
-for binding in "${bindings[@]}"; do try_binding "$binding"; done
+for part in "${parts[@]}"; do
+  case $part in unfit) try_unfit ;; *) try_binding "$part" ;; esac
+done
 
 echo
 if [ "$failures" = 0 ]; then say "${green}All of it happened${plain}, in $((SECONDS - began)) s"

@@ -23,6 +23,10 @@ pub(super) const CAP_IPC_LOCK: u32 = 14;
 const CAP_SYS_RAWIO: u32 = 17;
 const CAP_SYS_ADMIN: u32 = 21;
 
+/// Debian's packages of DPDK's network drivers, of the buses that they sit on, and of packet pools.
+const INSTALL_DRIVERS: &str =
+    "apt-get install --no-install-recommends librte-meta-net librte-meta-bus librte-meta-mempool";
+
 /// Room for the lock, the admin socket and logs beside them.
 const RUN_DIR_MIB_MIN: u64 = 16;
 
@@ -82,22 +86,12 @@ pub(super) fn privileges(machine: &Machine, config: Option<&Config>, report: &mu
 pub(super) fn dpdk(machine: &Machine, report: &mut Report) -> Drivers {
     let version = dpdk_version();
     let Some(folder) = drivers_folder().and_then(Path::to_str) else {
-        report.fail(
-            "dpdk",
-            "",
-            format!("{version}, built without a folder of drivers"),
-            to_type("apt-get install --no-install-recommends libdpdk-dev"),
-        );
+        report.fail("dpdk", "", format!("{version}, built without a folder of drivers"), to_type(INSTALL_DRIVERS));
         return Drivers::default();
     };
     let drivers = Drivers::read(machine, folder);
     if drivers.len() == 0 {
-        report.fail(
-            "dpdk",
-            "",
-            format!("{version}, and no network drivers in {folder}"),
-            to_type("apt-get install --no-install-recommends libdpdk-dev"),
-        );
+        report.fail("dpdk", "", format!("{version}, and no network drivers in {folder}"), to_type(INSTALL_DRIVERS));
     } else if let Some(double) = doubles(machine, folder).into_iter().next() {
         report.fail(
             "dpdk",
@@ -243,8 +237,7 @@ pub(super) fn run_dir(machine: &Machine, config: &Config, report: &mut Report) {
         let words = "run as root, or set [router] run_dir to a folder of yours";
         return report.fail("run_dir", "", format!("{shown} cannot be written in"), to_do(words));
     }
-    let free_mib = nix::sys::statvfs::statvfs(&folder)
-        .map(|fs| u64::from(fs.blocks_available()) * u64::from(fs.fragment_size()) >> 20);
+    let free_mib = nix::sys::statvfs::statvfs(&folder).map(|fs| (fs.blocks_available() * fs.fragment_size()) >> 20);
     match free_mib {
         Ok(free) if free < RUN_DIR_MIB_MIN => report.fail(
             "run_dir",
