@@ -5,15 +5,21 @@
 //! own on one core, from `net_pcap` that repeats a capture without end to `net_null`; testpmd (which only moves packets:
 //! the harness's own cost), DPDK's l3fwd, and this router with and without programs, in alternation, in rounds; what is
 //! reported are medians of the ratios within a round.
+//!
+//! For a testbed: `generate` offers traffic at a rate and tells what becomes of it, `search` finds the rates that a system
+//! carries, and `capacity` how this router's rate depends on its programs.
 #![deny(unsafe_code)]
 
 mod calibrate;
+mod capacity;
 mod capture;
 mod cost;
 mod dut;
 mod fastpath;
 mod frames;
+mod generate;
 mod heap;
+mod latency;
 mod machine;
 mod pairs;
 mod peers;
@@ -24,7 +30,14 @@ mod rig;
 mod run;
 mod soak;
 mod structures;
+mod plot;
+mod progress;
+mod record;
+mod router;
+mod run;
+mod search;
 mod table;
+mod testbed;
 mod verify;
 
 #[global_allocator]
@@ -61,6 +74,15 @@ enum Command {
     Soak(soak::Options),
     /// Measures the measured parts of docs/BENCHMARKS.md again.
     Report(report::Options),
+    /// Traffic at a rate that is held, and what becomes of it: loss, order, latency.
+    Generate(generate::Options),
+    /// The rates that a system carries without loss and with a little, and its latency below them.
+    Search(search::Options),
+    /// The rate of this router over number and kind of its programs.
+    Capacity(capacity::Options),
+    /// This router between two devices: what `generate`, `search` and `capacity` start.
+    #[command(hide = true)]
+    Router(router::Options),
     /// One router under test, in this process: what `fastpath` starts.
     #[command(hide = true)]
     Dut(dut::Options),
@@ -77,6 +99,10 @@ fn main() -> ExitCode {
         Command::Quiet(options) => quiet::run(&options),
         Command::Soak(options) => soak::run(&options),
         Command::Report(options) => report::run(&options),
+        Command::Generate(options) => generate::run(&options),
+        Command::Search(options) => search::run(&options),
+        Command::Capacity(options) => capacity::run(&options),
+        Command::Router(options) => router::run(&options),
         Command::Dut(options) => dut::run(&options),
     };
     match done {

@@ -41,14 +41,17 @@ pub enum PerfError {
     Option(String),
     /// Everything was measured, and these bars are not met.
     Missed(Vec<String>),
+    /// The user ended the run; what was measured is in this folder.
+    Interrupted(String),
 }
 
 impl PerfError {
-    /// 2 for options and files, 1 for what went wrong while measuring.
+    /// 2 for options and files, 1 for what went wrong while measuring, 130 for an interrupt, as shells have it.
     pub fn exit_status(&self) -> u8 {
         match self {
             PerfError::Option(_) | PerfError::File { .. } | PerfError::Missing { .. } => 2,
             PerfError::Failed { .. } | PerfError::Void { .. } | PerfError::Missed(_) => 1,
+            PerfError::Interrupted(_) => 130,
         }
     }
 }
@@ -61,6 +64,7 @@ impl fmt::Display for PerfError {
             PerfError::Failed { what, words } => write!(f, "{what} failed; its last words:\n{words}"),
             PerfError::Void { what, why } => write!(f, "the run of {what} is void: {why}"),
             PerfError::Option(words) => f.write_str(words),
+            PerfError::Interrupted(dir) => write!(f, "interrupted; what was measured is in {dir}"),
             PerfError::Missed(bars) => write!(f, "not met: {}", bars.join("; ")),
         }
     }
