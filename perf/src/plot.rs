@@ -129,8 +129,10 @@ impl Plot {
             "<svg xmlns=\"http://www.w3.org/2000/svg\" viewBox=\"0 0 {WIDTH} {HEIGHT}\" font-family=\"sans-serif\" \
              font-size=\"12\">\n<rect width=\"100%\" height=\"100%\" fill=\"white\"/>\n"
         );
-        // Writing to a string cannot fail.
-        let mut line = |text: std::fmt::Arguments<'_>| drop(writeln!(svg, "{text}"));
+        let mut line = |text: std::fmt::Arguments<'_>| {
+            // Writing to a string cannot fail.
+            let _ = writeln!(svg, "{text}");
+        };
         line(format_args!("<text x=\"{LEFT}\" y=\"22\" font-size=\"15\">{}</text>", escaped(&self.title)));
         for (place, words) in xs.ticks() {
             let (x, bottom) = (to_x(place), HEIGHT - BOTTOM);

@@ -50,14 +50,6 @@ impl Bar {
         self.0.set_position(position);
         self.0.set_message(words);
     }
-    /// A line that stays, above the bar.
-    pub fn say(&self, words: &str) {
-        if self.0.is_hidden() {
-            eprintln!("{words}");
-        } else {
-            self.0.println(words);
-        }
-    }
 }
 
 impl Drop for Bar {

@@ -59,6 +59,7 @@ pub enum Joint {
 
 /// What is tested, and where.
 #[derive(Args, Clone, Debug)]
+#[group(skip)]
 pub struct Options {
     /// What lies between the generator's ports; without it, `external` where ports are named and `memory` otherwise.
     #[arg(long = "under", value_enum)]
@@ -221,7 +222,13 @@ fn mac(text: &str) -> Result<[u8; 6], String> {
     let wrong = || format!("`{text}` is no Ethernet address; expected e.g. 02:00:00:00:00:01");
     let bytes: Vec<u8> = text
         .split(':')
-        .map(|part| if part.len() == 2 { u8::from_str_radix(part, 16).ok() } else { None })
+        .map(|part| {
+            if part.len() == 2 && part.bytes().all(|b| b.is_ascii_hexdigit()) {
+                u8::from_str_radix(part, 16).ok()
+            } else {
+                None
+            }
+        })
         .collect::<Option<_>>()
         .ok_or_else(wrong)?;
     bytes.try_into().map_err(|_| wrong())

@@ -118,7 +118,8 @@ fn programs_of_the_router_under_test_drop_what_they_are_for() {
 fn a_search_over_the_router_in_memory_ends_with_bounds_and_latencies() {
     let words = "search --from 100pps --to 20kpps --trial 0.02 --duration-sum 0.06 --width 20 --latency-seconds 0.1 \
                  --trials-max 200";
-    let results = recorded(words, &["loss.svg", "latency-10.hlog", "latency-50.hlog", "latency-90.hlog", "latency.svg"]);
+    let results =
+        recorded(words, &["loss.svg", "latency-10.hlog", "latency-50.hlog", "latency-90.hlog", "latency.svg"]);
     let goals = results["goals"].as_array().expect("goals");
     assert_eq!(goals.len(), 2);
     for goal in goals {
@@ -139,7 +140,8 @@ fn a_capture_is_replayed_with_its_own_times_and_with_stamps() {
         bytes.extend(word.to_le_bytes());
     }
     let udp = |payload: &[u8]| {
-        let builder = etherparse::PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4([10, 0, 0, 1], [198, 18, 0, 1], 64).udp(5, 9);
+        let builder =
+            etherparse::PacketBuilder::ethernet2([1; 6], [2; 6]).ipv4([10, 0, 0, 1], [198, 18, 0, 1], 64).udp(5, 9);
         let mut frame = Vec::new();
         builder.write(&mut frame, payload).expect("a frame");
         frame

@@ -149,10 +149,9 @@ pub fn head(link: Link, flow: &Flow, transport: Transport, payload_len: usize) -
 
 /// The transport's checksum of all that was summed up. UDP sends all ones for zero, which would mean "none" (RFC 768).
 #[inline]
-pub fn transport_checksum(sum: u64) -> [u8; 2] {
-    match checksum::finish(sum) {
-        // A TCP checksum of zero and of all ones are the same number in ones' complement, so one rule serves both.
-        0 => [0xff, 0xff],
-        sum => sum.to_be_bytes(),
+pub fn transport_checksum(sum: u64, transport: Transport) -> [u8; 2] {
+    match (checksum::finish(sum), transport) {
+        (0, Transport::Udp) => [0xff, 0xff],
+        (sum, _) => sum.to_be_bytes(),
     }
 }

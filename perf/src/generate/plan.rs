@@ -77,6 +77,7 @@ struct Entry {
     checksum_at: u16,
     /// The sum of what the checksum covers, without checksum and stamp.
     sum: u64,
+    transport: Transport,
 }
 
 /// A cycle of packets.
@@ -137,6 +138,7 @@ impl Plan {
                 stamp_at: (stamp_at - at) as u16,
                 checksum_at: head.checksum_at as u16,
                 sum: checksum::sum(head.sum, &plan.bytes[stamp_at..]),
+                transport: recipe.transport,
             });
             if plan.bytes.len() > CYCLE_BYTES_MAX {
                 let words = format!(
@@ -178,7 +180,14 @@ impl Plan {
             plan.bytes.extend(link.dst);
             plan.bytes.extend(link.src);
             plan.bytes.extend(&packet.bytes[12..]);
-            let mut entry = Entry { at, len: packet.bytes.len() as u32, stamp_at: 0, checksum_at: 0, sum: 0 };
+            let mut entry = Entry {
+                at,
+                len: packet.bytes.len() as u32,
+                stamp_at: 0,
+                checksum_at: 0,
+                sum: 0,
+                transport: Transport::Udp,
+            };
             if is_stamped {
                 stamp_over(&mut plan.bytes[at..], &mut entry);
             }
@@ -225,10 +234,6 @@ impl Plan {
     pub fn wire_len_mean(&self) -> f64 {
         (0..self.len()).map(|place| f64::from(self.wire_len(place))).sum::<f64>() / self.len() as f64
     }
-    /// The longest frame in a buffer.
-    pub fn frame_len_max(&self) -> usize {
-        self.entries.iter().map(|entry| entry.len as usize).max().unwrap_or(0)
-    }
     /// Whether every packet has a stamp.
     pub fn is_stamped(&self) -> bool {
         self.entries.iter().all(|entry| entry.stamp_at != 0)
@@ -250,7 +255,7 @@ impl Plan {
         let stamp = stamp.bytes();
         let frame = packet.bytes_mut();
         frame[stamp_at..stamp_at + STAMP_LEN].copy_from_slice(&stamp);
-        let sum = transport_checksum(entry.sum + Stamp::sum(&stamp));
+        let sum = transport_checksum(entry.sum + Stamp::sum(&stamp), entry.transport);
         frame[checksum_at..checksum_at + 2].copy_from_slice(&sum);
         true
     }
@@ -303,7 +308,7 @@ fn stamp_over(frame: &mut [u8], entry: &mut Entry) {
     let (src, dst) = addresses.split_at(addresses.len() / 2);
     let pseudo = checksum::pseudo_header(src, dst, (place.end - l4) as u32, headers.protocol);
     entry.sum = checksum::sum(pseudo, &frame[l4..place.end]);
-    (entry.stamp_at, entry.checksum_at) = (stamp_at, checksum_at_16);
+    (entry.stamp_at, entry.checksum_at, entry.transport) = (stamp_at, checksum_at_16, transport);
 }
 
 #[cfg(test)]

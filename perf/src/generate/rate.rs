@@ -147,7 +147,7 @@ impl Schedule {
     /// When the next packet is due.
     #[inline]
     pub fn due_ns(&self) -> u64 {
-        (self.at >> 32) as u64
+        ((self.at + (1 << 31)) >> 32) as u64
     }
     /// The next packet has `wire_len` bytes on the wire; the one behind it is the next now.
     #[inline]

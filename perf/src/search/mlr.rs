@@ -293,12 +293,13 @@ impl Search {
                 load.clamp(lower + 1, load_max)
             }
             (None, Some(upper)) => {
-                let load =
-                    before_lower.or_else(|| self.carried(goal)).filter(|&load| load < upper).unwrap_or_else(|| {
-                        let steps = &mut self.phases[goal][level].steps[1];
-                        *steps += 1;
-                        (upper as f64 / (1.0 + width * f64::from(1 << (*steps - 1).min(20)))) as Load
-                    });
+                // What came through is a good guess where a system carries what it can, and a bad one where loss only
+                // grows with the load: it is tried once.
+                let carried = if self.phases[goal][level].steps[1] == 0 { self.carried(goal) } else { None };
+                let steps = &mut self.phases[goal][level].steps[1];
+                *steps += 1;
+                let away = upper as f64 / (1.0 + width * f64::from(1 << (*steps - 1).min(20)));
+                let load = before_lower.or(carried).filter(|&load| load < upper).unwrap_or(away as Load);
                 load.clamp(load_min, upper - 1)
             }
             (Some(lower), Some(upper)) => {

@@ -73,7 +73,7 @@ fn faults_on_the_way_are_counted_one_by_one() {
     let mut ends = Ends { rx: ends.rx, tx, pool: ends.pool };
     let outcome = run(&mut ends, &plan, &settings(50_000.0, 100), &Watch::default()).expect("a trial");
     let made = counters.counts();
-    assert!(made.dropped > 100 && made.duplicated > 50 && made.reordered > 20, "{made:?}");
+    assert!(made.dropped > 100 && made.duplicated > 50 && made.reordered > 0, "{made:?}");
     assert_eq!(outcome.sent, 5_000);
     // The last packets may wait in the line of faults for a call that never comes.
     assert_eq!(outcome.lost(), made.dropped + made.held, "{made:?}");

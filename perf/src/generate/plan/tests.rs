@@ -112,7 +112,7 @@ fn every_packet_is_right_by_another_parser_and_its_stamp_is_read_back() {
 #[test]
 fn a_64_byte_udp_packet_has_room_for_a_stamp_and_smaller_ones_are_told() {
     let plan = Plan::build(&recipe("64", Family::V4, Transport::Udp), LINK).expect("room for the stamp");
-    assert_eq!((plan.frame_len_max(), plan.wire_len_mean()), (60, 64.0));
+    assert!((0..plan.len()).all(|place| plan.frame(place).len() == 60 && plan.wire_len(place) == 64));
     assert!(plan.is_stamped() && plan.notes.is_empty());
     for (family, transport) in [(Family::V6, Transport::Udp), (Family::V4, Transport::Tcp)] {
         assert!(matches!(Plan::build(&recipe("64", family, transport), LINK), Err(PerfError::Option(_))));
@@ -146,7 +146,9 @@ fn mails_are_carried_and_words_are_planted() {
     assert_eq!(with(b"no play."), frames.len());
     let share = with(b"lottery") as f64 / frames.len() as f64;
     assert!((share - 0.25).abs() < 0.02, "{share}");
-    frames.iter().for_each(|frame| drop(checked(frame)));
+    for frame in &frames {
+        checked(frame);
+    }
 }
 
 #[test]

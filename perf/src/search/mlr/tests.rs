@@ -149,8 +149,9 @@ fn the_budget_ends_any_search() {
     for trials_max in [0, 1, 7, 50] {
         let mut chance = Chance::new(u64::from(trials_max));
         let (search, found) = run(ndr_and_pdr(), Limits { trials_max, ..LIMITS }, |_, _| unit(&mut chance));
-        assert_eq!(search.trials(), trials_max);
-        assert!(found.iter().all(|outcome| outcome.end != End::Reached || trials_max == 50));
+        // Fifty are enough to find that nothing is good at the least load; seven are not.
+        assert!(search.trials() == trials_max || trials_max == 50 && search.trials() < 50);
+        assert!(found.iter().all(|outcome| outcome.end == End::Unfinished || trials_max == 50));
     }
     let (search, _) = run(ndr_and_pdr(), Limits { seconds_max: 10.0, ..LIMITS }, capped(1e6));
     assert_eq!(search.trials(), 10);
