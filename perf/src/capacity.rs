@@ -127,9 +127,11 @@ pub fn run(options: &Options) -> Result<(), PerfError> {
         Err(error) => Some(error.to_string()),
     };
     record.finish(results.clone(), incomplete.as_deref())?;
-    if options.json {
+    if bare.is_empty() {
+        // There is nothing to show; the error says why.
+    } else if options.json {
         println!("{results}");
-    } else if !bare.is_empty() {
+    } else {
         println!("{}\n\n{}\n{dir}", machine::describe(), tables(&kinds, &bare, &cells));
     }
     match measured {

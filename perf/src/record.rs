@@ -40,6 +40,15 @@ impl Record {
     /// Makes the folder (`out`, which must be empty or absent, or one named by time and `name`) and writes what is known
     /// before the run.
     pub fn create(out: Option<&Path>, name: &str, options: Value, seed: u64) -> Result<Record, PerfError> {
+        if cfg!(debug_assertions) {
+            eprintln!("note: this is no release build: its rates say nothing");
+        }
+        if machine::load() > 0.5 {
+            eprintln!(
+                "note: the load average is {:.2}: other work makes these figures worse and unequal",
+                machine::load()
+            );
+        }
         let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
         let dir = match out {
             Some(dir) => empty(dir)?,

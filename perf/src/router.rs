@@ -175,7 +175,13 @@ fn measure(counters: &Counters, time: Duration) -> Value {
     let rate = |a: u64, b: u64| (b - a) as f64 / elapsed;
     let sum = |snapshot: &Snapshot| snapshot.ports.iter().map(|port| port.rx_packets).sum::<u64>();
     let sent: Vec<f64> = before.ports.iter().zip(&after.ports).map(|(a, b)| rate(a.tx_packets, b.tx_packets)).collect();
-    let mut value = counts(&after);
+    // What was dropped before the routes were there is of no measurement.
+    let mut span = after.clone();
+    for (count, before) in span.drops.iter_mut().zip(&before.drops) {
+        *count -= before;
+    }
+    let mut value = counts(&span);
+    value["difference"] = json!(after.balance().difference as i64);
     value["received_pps"] = json!(rate(sum(&before), sum(&after)));
     value["sent_pps"] = json!(sent);
     value["dropped_pps"] = json!(rate(before.dropped(), after.dropped()));

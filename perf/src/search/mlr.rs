@@ -138,7 +138,7 @@ pub struct Search {
     trials: BTreeMap<Load, Vec<Trial>>,
     made: u32,
     seconds: f64,
-    /// Loads that the generator did not hold once.
+    /// The load that the generator has just not held, once.
     doubted: Option<Load>,
     is_generator_bound: bool,
 }

@@ -97,17 +97,17 @@ fn loss_that_grows_slowly_gives_each_goal_its_own_bounds() {
 }
 
 #[test]
-fn spurious_loss_in_a_third_of_the_trials_does_not_move_the_bounds() {
+fn spurious_loss_in_a_fifth_of_the_trials_does_not_move_the_bounds() {
     for seed in 0..20 {
         let mut chance = Chance::new(seed);
         let capacity = 3e6 * (1.0 + unit(&mut chance));
         let (search, found) = run(ndr_and_pdr(), LIMITS, |load, duration_s| {
-            let spurious = if unit(&mut chance) < 0.33 { 0.01 } else { 0.0 };
+            let spurious = if unit(&mut chance) < 0.2 { 0.01 } else { 0.0 };
             (capped(capacity)(load, duration_s) + spurious).min(1.0)
         });
         assert_eq!(found[0].end, End::Reached, "seed {seed}");
         let lower = found[0].lower.expect("a lower bound") as f64;
-        // One load in a few can be judged wrong, by a run of bad luck; then the bound is one step further down.
+        // Eleven bad trials of 21 come once in a thousand loads; a few bad ones more only move the steps.
         assert!(lower <= capacity && lower >= capacity * 0.96, "seed {seed}: {lower} of {capacity}");
         let pdr = found[1].lower.expect("a lower bound") as f64;
         assert!(pdr <= capacity / 0.995 && pdr >= capacity * 0.96, "seed {seed}: {pdr} of {capacity}");
