@@ -42,6 +42,8 @@ struct Scale {
     high: f64,
     /// The least number above 0.
     least: f64,
+    /// Whether there is a number that a logarithm has no place for.
+    has_zero: bool,
 }
 
 impl Scale {
@@ -49,7 +51,8 @@ impl Scale {
         let values = values.filter(|value| value.is_finite());
         let least = values.clone().filter(|&value| value > 0.0).fold(f64::INFINITY, f64::min);
         let least = if least.is_finite() { least } else { 1.0 };
-        let mut scale = Scale { axis, low: 0.0, high: 1.0, least };
+        let has_zero = values.clone().any(|value| value <= 0.0);
+        let mut scale = Scale { axis, low: 0.0, high: 1.0, least, has_zero };
         let places = values.map(|value| scale.raw(value));
         let (low, high) = places.fold((f64::INFINITY, f64::NEG_INFINITY), |(low, high), p| (low.min(p), high.max(p)));
         if low <= high {
@@ -86,8 +89,8 @@ impl Scale {
         let mut at = (self.low / step).ceil() * step;
         while at <= self.high + step * 1e-6 && ticks.len() < 20 {
             let value = if self.axis == Axis::Log { 10f64.powf(at) } else { at };
-            let words =
-                if self.axis == Axis::Log && value < self.least * 0.99 { "0".to_owned() } else { number(value) };
+            let is_zero = self.axis == Axis::Log && self.has_zero && value < self.least * 0.99;
+            let words = if is_zero { "0".to_owned() } else { number(value) };
             ticks.push(((at - self.low) / span, words));
             at += step;
         }
@@ -218,6 +221,15 @@ mod tests {
         assert!((ten / five - 2.0).abs() < 0.01, "heights compare as numbers");
         assert!(svg.contains("a &lt; b &amp; &quot;c&quot;") && svg.contains(">knee<"));
         assert!(svg.starts_with("<svg") && svg.ends_with("</svg>\n"));
+    }
+
+    #[test]
+    fn a_logarithmic_axis_has_a_place_for_zero_where_there_is_one() {
+        let words = |values: &[f64]| -> Vec<String> {
+            Scale::of(Axis::Log, values.iter().copied()).ticks().into_iter().map(|(_, words)| words).collect()
+        };
+        assert_eq!(words(&[0.0, 1.0, 10.0]), ["0", "1", "10"]);
+        assert_eq!(words(&[2.5, 30.0]), ["1", "10", "100"]);
     }
 
     #[test]

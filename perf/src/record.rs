@@ -57,7 +57,7 @@ impl Record {
         let samples = dir.join("samples.jsonl");
         let samples = File::create(&samples).map_err(|error| PerfError::File { path: samples, error })?;
         let head = json!({
-            "state": "running", "command": name, "options": options, "seed": seed, "started": compact_time(now),
+            "state": "running", "command": name, "arguments": std::env::args().collect::<Vec<_>>(), "options": options, "seed": seed, "started": compact_time(now),
             "machine": machine::describe(), "load_before": machine::load(), "commit": commit(),
             "version": env!("CARGO_PKG_VERSION"), "release": !cfg!(debug_assertions),
         });

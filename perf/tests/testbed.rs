@@ -59,10 +59,16 @@ fn run_json(dir: &Path) -> Value {
 /// Runs and gives the results of the run's folder, after checking that all files are there.
 fn recorded(words: &str, files: &[&str]) -> Value {
     let dir = tempfile::tempdir().expect("a folder");
-    let out = dir.path().join("run");
-    let mut command = perf(words);
-    command.args(["--json", "--out"]).arg(&out);
-    let output = finish(command);
+    let attempt = |number: u32| {
+        let out = dir.path().join(number.to_string());
+        let mut command = perf(words);
+        command.args(["--json", "--out"]).arg(&out);
+        (finish(command), out)
+    };
+    // Where others use the machine too, the generator may be kept from its core at the end of a trial, which is then void.
+    let is_void = |output: &Output| output.status.code() == Some(1) && text(&output.stderr).contains("is void");
+    let tries = (0..10).map(attempt);
+    let (output, out) = tries.into_iter().find(|(output, _)| !is_void(output)).expect("a run that is not void");
     assert!(output.status.success(), "{words}: {}\n{}", text(&output.stderr), text(&output.stdout));
     let run = run_json(&out);
     assert_eq!(run["state"], "complete", "{run}");
