@@ -24,6 +24,8 @@ use vinet_trusted::packet::{Field, Test};
 use vinet_trusted::policy::{OverBudget, Policy};
 use vinet_trusted::program::{Instr, Program};
 
+/// How many programs are installed between two looks at the memory that they take.
+const MEMORY_LOOK_EVERY: u32 = 64;
 /// The destinations of the standard capture.
 const DESTINATIONS: u32 = 508;
 
@@ -101,6 +103,7 @@ pub fn install(
     };
     let mut maker = Maker { policy, lemmas: vinet_prover::library(), proof: None, proofs: 0 };
     let (resident, started) = (resident_bytes(), Instant::now());
+    let memory_max = available_bytes() / 2;
     let mut placed = Placed::default();
     let compiled = compile(kind).map_err(failed)?;
     for number in 0..count {
@@ -127,6 +130,11 @@ pub fn install(
         }
         if number % 1024 == 0 {
             table.reclaim();
+        }
+        let taken = if number % MEMORY_LOOK_EVERY == 0 { resident_bytes().saturating_sub(resident) } else { 0 };
+        if taken > memory_max {
+            placed.refused = Some(format!("{} programs take {} MiB, half of what was free", number + 1, taken >> 20));
+            break;
         }
     }
     table.reclaim();
@@ -239,6 +247,14 @@ fn flows(path: &Path) -> Result<Vec<(Addr, Addr)>, PerfError> {
     Ok(headers.map(|headers| (headers.src, headers.dst)).filter(|&flow| seen.insert(flow)).collect())
 }
 
+/// Bytes that the machine has free, or would free for others; all there are where it does not tell.
+fn available_bytes() -> u64 {
+    let text = std::fs::read_to_string("/proc/meminfo").unwrap_or_default();
+    let line = text.lines().find_map(|line| line.strip_prefix("MemAvailable:"));
+    let kib: Option<u64> = line.and_then(|rest| rest.split_whitespace().next()?.parse().ok());
+    kib.map_or(u64::MAX, |kib| kib * 1024)
+}
+
 /// Bytes of this process that are in memory.
 fn resident_bytes() -> u64 {
     let text = std::fs::read_to_string("/proc/self/statm").unwrap_or_default();
@@ -295,6 +311,7 @@ mod tests {
     fn firewalls_that_do_not_match_are_of_the_captures_destinations_alone() {
         let mut table = table();
         install(&mut table, Kind::Firewall, 1100, &policy(), None).expect("installed");
+        assert!(available_bytes() > resident_bytes() && resident_bytes() > 0);
         let dst = Addr::V4(0xc612_0001);
         assert_eq!(table.acting_on(Addr::V4(0x0a00_0001), dst), vec![]);
         assert_eq!(table.acting_on(Addr::V4(0xac10_0002), dst), vec![InstallId(1017)]);
