@@ -92,6 +92,18 @@ pub fn install(
     policy: &Path,
     flows_of: Option<&Path>,
 ) -> Result<Placed, PerfError> {
+    install_within(table, kind, count, policy, flows_of, available_bytes() / 2)
+}
+
+/// [`install`], where the programs may take so many bytes.
+fn install_within(
+    table: &mut TableWriter,
+    kind: Kind,
+    count: u32,
+    policy: &Path,
+    flows_of: Option<&Path>,
+    memory_max: u64,
+) -> Result<Placed, PerfError> {
     let failed = |words: String| PerfError::Failed { what: format!("installing a program ({})", kind.name()), words };
     if count == 0 {
         return Ok(Placed::default());
@@ -103,7 +115,6 @@ pub fn install(
     };
     let mut maker = Maker { policy, lemmas: vinet_prover::library(), proof: None, proofs: 0 };
     let (resident, started) = (resident_bytes(), Instant::now());
-    let memory_max = available_bytes() / 2;
     let mut placed = Placed::default();
     let compiled = compile(kind).map_err(failed)?;
     for number in 0..count {
@@ -133,7 +144,12 @@ pub fn install(
         }
         let taken = if number % MEMORY_LOOK_EVERY == 0 { resident_bytes().saturating_sub(resident) } else { 0 };
         if taken > memory_max {
-            placed.refused = Some(format!("{} programs take {} MiB, half of what was free", number + 1, taken >> 20));
+            placed.refused = Some(format!(
+                "{} programs take {} MiB, above the bound of {} MiB",
+                number + 1,
+                taken >> 20,
+                memory_max >> 20
+            ));
             break;
         }
     }
@@ -291,6 +307,14 @@ mod tests {
                 }
             }
         }
+    }
+
+    #[test]
+    fn programs_that_take_too_much_memory_are_refused() {
+        let mut table = table();
+        let placed = install_within(&mut table, Kind::Spam10, 1_000, &policy(), None, 1 << 20).expect("they are tried");
+        let why = placed.refused.expect("a reason");
+        assert!(why.contains("above the bound of 1 MiB") && placed.programs < 1_000, "{why}: {}", placed.programs);
     }
 
     #[test]
