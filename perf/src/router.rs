@@ -22,7 +22,7 @@ use vinet_fastpath::port::dpdk::{DpdkConfig, DpdkPort};
 use vinet_fastpath::port::mbuf::{Mempool, MempoolSettings};
 use vinet_fastpath::port::{Port, PortHandle};
 use vinet_fastpath::router::{self, PortQueues};
-use vinet_fastpath::settings::{Idle, PortSettings, Settings};
+use vinet_fastpath::settings::{Discipline, Idle, PortSettings, Settings};
 use vinet_trusted::addr::{Addr, Prefix, PrefixSet};
 
 /// What a router under test is made of, whoever runs it.
@@ -139,6 +139,7 @@ pub fn port_settings(name: &str, mac: [u8; 6], queue_depth: usize) -> PortSettin
         controlled: (name == "edge").then_some(controlled),
         vlan: Vec::new(),
         queue_depth,
+        discipline: Discipline::Fifo,
     }
 }
 
