@@ -153,6 +153,8 @@ pub struct Eal {
 struct Shared {
     /// The pools made so far, as addresses of `rte_mempool`, and how many buffers each has. They live until the clean-up.
     pools: Mutex<Vec<(usize, u32)>>,
+    /// Whether EAL is ours to clean up.
+    ours: bool,
 }
 
 /// Set by the first start; never cleared, because DPDK cannot be started again.
@@ -189,7 +191,22 @@ impl Eal {
         if outcome < 0 {
             return Err(EalError::from_log(errno, &log::since(mark), settings, &args));
         }
-        Ok(Eal { shared: Arc::new(Shared { pools: Mutex::new(Vec::new()) }) })
+        Ok(Eal { shared: Arc::new(Shared { pools: Mutex::new(Vec::new()), ours: true }) })
+    }
+
+    /// Leaves the start to another library, which must follow at once, and whose clean-up is its own. What DPDK says to it is
+    /// logged from the mark on.
+    ///
+    /// # Errors
+    /// As for [`Eal::start`], but for what EAL itself would refuse.
+    #[cfg(feature = "capsule")]
+    pub(crate) fn started_by(settings: &EalSettings) -> Result<(Eal, LogMark), EalError> {
+        settings.check_hugepages()?;
+        if STARTED.swap(true, Ordering::SeqCst) {
+            return Err(EalError::AlreadyStarted);
+        }
+        let mark = log::capture();
+        Ok((Eal { shared: Arc::new(Shared { pools: Mutex::new(Vec::new()), ours: false }) }, mark))
     }
 
     /// The version of the DPDK that runs.
@@ -238,6 +255,9 @@ impl fmt::Debug for Eal {
 
 impl Drop for Shared {
     fn drop(&mut self) {
+        if !self.ours {
+            return;
+        }
         let pools = self.pools.get_mut().unwrap_or_else(PoisonError::into_inner);
         let all_home = pools.iter().all(|&(pool, buffers)| {
             // SAFETY: pools are never freed before this clean-up.

@@ -2,9 +2,11 @@
 //!
 //! `Port` is the one trait under the worker, statically dispatched. A port is configured once, then split into owned
 //! receive and transmit queues; a queue can be moved to the one thread that polls it and cannot be cloned, so two
-//! threads can never race on one ring. Implementations: `dpdk` (every poll-mode driver of DPDK 22.11) and
-//! `memory` (tests and replay, with a fault injector over it).
+//! threads can never race on one ring. Implementations: `dpdk` (every poll-mode driver of DPDK 22.11),
+//! `memory` (tests and replay, with a fault injector over it), and with the feature of that name `capsule` (for comparison).
 
+#[cfg(feature = "capsule")]
+pub mod capsule;
 pub mod dpdk;
 pub mod fault;
 pub mod mbuf;

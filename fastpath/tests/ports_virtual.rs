@@ -5,20 +5,22 @@
 #[allow(dead_code)]
 mod ports_support;
 
-use std::collections::BTreeMap;
 use std::ffi::OsStr;
 use std::path::Path;
-use std::time::Instant;
-use std::{env, fs, thread};
+use std::{env, fs};
 
+use ports_support::scenarios::{
+    buffers_come_back_from_threads, buffers_grow_and_shrink, pcap_in_pcap_out_keeps_contents,
+    pcap_into_null_keeps_counts, ring_returns_what_was_sent,
+};
 use ports_support::{
-    ARRIVAL_TIME_MAX, FILE_PREFIX, eal, finish, frame, frames, in_children, pool, read_pcap, receive, send_all, spawn,
-    wait_until, write_pcap,
+    FILE_PREFIX, eal, finish, frame, frames, in_children, pool, read_pcap, receive, send_all, spawn, wait_until,
+    write_pcap,
 };
 use vinet_fastpath::eal::{Eal, EalError, EalSettings, Memory};
 use vinet_fastpath::port::dpdk::{Direction, DpdkConfig, DpdkPort, PortError};
-use vinet_fastpath::port::mbuf::{HEADROOM_LEN, Mbuf, Mempool, MempoolError, MempoolSettings};
-use vinet_fastpath::port::{Burst, PacketBuf, PacketPool, Port, PortHandle, RxQueue, TxQueue};
+use vinet_fastpath::port::mbuf::{HEADROOM_LEN, Mempool, MempoolError, MempoolSettings};
+use vinet_fastpath::port::{PacketBuf, PacketPool, Port};
 
 #[test]
 fn ring_returns_what_was_sent_and_drops_what_does_not_fit() {
@@ -34,44 +36,15 @@ fn ring_returns_what_was_sent_and_drops_what_does_not_fit() {
         let granted = port.granted().clone();
         assert_eq!((granted.rx_ring_len, granted.tx_ring_len), (128, 512));
         assert_eq!((granted.driver.as_str(), granted.kernel_interface), ("net_ring", None));
-        let (handle, mut rx, mut tx) = port.split();
-        assert_eq!((handle.name(), handle.mtu(), handle.link().up), ("loop", 1500, true));
-
-        let sent = frames(500);
-        send_all(&mut tx[0], &mut buffers, &sent);
-        assert_eq!(receive(&mut rx[0], sent.len()), sent);
-        let stats = handle.stats();
-        assert_eq!((stats.tx_packets, stats.rx_packets), (500, 500));
-        let extended: BTreeMap<String, u64> = handle.extended_stats().into_iter().collect();
-        assert_eq!(extended.get("rx_good_packets"), Some(&500), "{extended:?}");
-        assert_eq!(pool.free(), pool.settings().buffers, "every buffer is back");
-
-        // The driver's ring takes 1023 packets; the rest stays with the sender, in order.
-        let mut burst = Burst::new();
-        let mut taken = 0;
-        loop {
-            while burst.push(buffers.allocate(&frame(taken + burst.len() as u32, 60)).unwrap()).is_ok() {
-                if burst.room() == 0 {
-                    break;
-                }
-            }
-            let sent = tx[0].send(&mut burst) as u32;
-            taken += sent;
-            if sent < 64 {
-                break;
-            }
-        }
-        assert_eq!(burst.packets()[0].bytes(), frame(taken, 60), "the first that was not taken is the next");
-        assert_eq!(tx[0].send(&mut burst), 0);
-        Mbuf::drop_all(&mut burst);
-        assert_eq!(receive(&mut rx[0], taken as usize).len(), taken as usize);
-        assert_eq!(pool.free(), pool.settings().buffers);
+        let sent = frames(10);
+        let all = pool.settings().buffers;
+        let (handle, mut rx, mut tx) = ring_returns_what_was_sent(port, &mut buffers, &|| pool.free(), all);
 
         // Queues keep the device running, whatever is dropped first; then it can be opened again.
         drop((handle, pool));
-        send_all(&mut tx[0], &mut buffers, &sent[..10]);
+        send_all(&mut tx[0], &mut buffers, &sent);
         drop(tx);
-        assert_eq!(receive(&mut rx[0], 10), sent[..10]);
+        assert_eq!(receive(&mut rx[0], sent.len()), sent);
         drop(rx);
         let pool = Mempool::new(&eal, MempoolSettings::for_mtu(4096, 1500)).unwrap();
         let (_, mut rx, mut tx) = DpdkPort::open(&eal, &pool, &config).unwrap().split();
@@ -86,7 +59,6 @@ fn pcap_in_pcap_out_and_null_keep_counts_and_contents() {
         let folder = tempfile::tempdir().unwrap();
         let (input, output) = (folder.path().join("in.pcap"), folder.path().join("out.pcap"));
         let mut sent = frames(300);
-        // Longer than a buffer: the driver makes several segments of it.
         sent.insert(100, frame(1_000_000, 9_000));
         write_pcap(&input, &sent);
         sent.remove(100);
@@ -95,37 +67,15 @@ fn pcap_in_pcap_out_and_null_keep_counts_and_contents() {
         let pool = pool(&eal);
         let device = format!("net_pcap0,rx_pcap={},tx_pcap={}", input.display(), output.display());
         let port = DpdkPort::open(&eal, &pool, &DpdkConfig::new("file", &device)).unwrap();
-        let (handle, mut rx, mut tx) = port.split();
-        let mut burst = Burst::new();
-        let mut moved = 0;
-        while moved < sent.len() {
-            assert!(rx[0].receive(&mut burst) > 0, "{moved} packets, then none");
-            moved += tx[0].send(&mut burst);
-            assert!(burst.is_empty());
-        }
-        assert_eq!((rx[0].unusable(), handle.unusable()), (1, 1));
-        assert_eq!(handle.stats().tx_packets, 300);
-        drop((handle, rx, tx));
+        pcap_in_pcap_out_keeps_contents(port, &sent);
         assert_eq!(read_pcap(&output), sent);
 
         // For ever from a file into nothing.
         write_pcap(&input, &sent[..100]);
         let device = format!("net_pcap1,rx_pcap={},infinite_rx=1", input.display());
-        let (source, mut rx, _tx) = DpdkPort::open(&eal, &pool, &DpdkConfig::new("source", &device)).unwrap().split();
-        let (sink, _rx, mut tx) = DpdkPort::open(&eal, &pool, &DpdkConfig::new("sink", "net_null0")).unwrap().split();
-        let mut moved = 0;
-        while moved < 10_000 {
-            rx[0].receive(&mut burst);
-            for packet in burst.packets() {
-                packet.prefetch();
-                assert_eq!(packet.bytes(), sent[moved % 100]);
-                moved += 1;
-            }
-            tx[0].send(&mut burst);
-            assert!(burst.is_empty());
-        }
-        assert_eq!(sink.stats().tx_packets, moved as u64);
-        assert_eq!(source.stats().rx_packets, moved as u64);
+        let source = DpdkPort::open(&eal, &pool, &DpdkConfig::new("source", &device)).unwrap();
+        let sink = DpdkPort::open(&eal, &pool, &DpdkConfig::new("sink", "net_null0")).unwrap();
+        pcap_into_null_keeps_counts(source, sink, &sent[..100]);
     });
 }
 
@@ -135,35 +85,7 @@ fn buffers_grow_shrink_and_return_within_their_room() {
         let eal = eal(memory);
         let sizes = MempoolSettings { buffers: 64, data_room_len: 2048 + HEADROOM_LEN, cache: 0 };
         let pool = Mempool::new(&eal, sizes).unwrap();
-        let mut buffers = pool.handle();
-        let mut packet = buffers.allocate(b"payload").unwrap();
-        packet.prepend(2).unwrap()[..2].copy_from_slice(b"> ");
-        let len = packet.append(2).unwrap().len();
-        packet.bytes_mut()[len - 2..].copy_from_slice(b" <");
-        assert_eq!(packet.bytes(), b"> payload <");
-        for len in [usize::from(HEADROOM_LEN) - 1, 1 << 16, usize::MAX] {
-            assert!(packet.prepend(len).is_none(), "{len}");
-        }
-        for len in [2048 - 7 - 2 + 1, 1 << 16, usize::MAX] {
-            assert!(packet.append(len).is_none(), "{len}");
-        }
-        assert_eq!(packet.bytes(), b"> payload <", "a refusal changes nothing");
-        assert!(packet.trim_front(2) && !packet.trim_front(10) && !packet.trim_front(1 << 16));
-        packet.truncate(7);
-        packet.truncate(1 << 16);
-        assert_eq!(packet.bytes(), b"payload");
-        assert_eq!(packet.append(2048 - 7).unwrap().len(), 2048);
-        assert!(packet.append(1).is_none());
-        assert_eq!(packet.prepend(usize::from(HEADROOM_LEN)).unwrap().len(), 2048 + 128);
-        assert!(packet.prepend(1).is_none());
-
-        assert!(buffers.allocate(&[0; 2049]).is_none());
-        assert_eq!(pool.free(), 63, "a frame that is too long takes no buffer");
-        let all: Vec<Mbuf> = std::iter::from_fn(|| buffers.allocate(&[7; 2048])).collect();
-        assert_eq!((all.len(), pool.free()), (63, 0));
-        // Packets may be dropped on any thread, registered or not.
-        std::thread::spawn(move || drop((all, packet))).join().unwrap();
-        assert_eq!(pool.free(), 64);
+        buffers_grow_and_shrink(pool.handle(), 2048, usize::from(HEADROOM_LEN), &|| pool.free());
 
         let large = MempoolSettings { buffers: 100_000_000, ..sizes };
         let error = Mempool::new(&eal, large).unwrap_err();
@@ -323,51 +245,10 @@ fn a_file_prefix_in_use_is_told() {
 #[test]
 fn buffers_come_back_from_threads_with_caches_of_their_own() {
     in_children("buffers_come_back_from_threads_with_caches_of_their_own", |memory| {
-        const COUNT: usize = 50_000;
         let eal = eal(memory);
         let pool = pool(&eal);
-        let (_, mut rx, mut tx) = DpdkPort::open(&eal, &pool, &DpdkConfig::new("loop", "net_ring0")).unwrap().split();
-        let mut buffers = pool.handle();
-        let sender = thread::spawn({
-            let eal = eal.clone();
-            move || {
-                let _worker = eal.register_worker_thread().unwrap();
-                let mut burst = Burst::new();
-                let mut sent = 0;
-                while sent < COUNT {
-                    while burst.room() > 0 && sent + burst.len() < COUNT {
-                        match buffers.allocate(&frame((sent + burst.len()) as u32, 60)) {
-                            Some(packet) => burst.push(packet).unwrap(),
-                            None => break,
-                        }
-                    }
-                    match tx[0].send(&mut burst) {
-                        0 => thread::yield_now(),
-                        count => sent += count,
-                    }
-                }
-            }
-        });
-        let receiver = thread::spawn(move || {
-            let _worker = eal.register_worker_thread().unwrap();
-            let mut burst = Burst::new();
-            let mut received = 0;
-            let deadline = Instant::now() + 2 * ARRIVAL_TIME_MAX;
-            while received < COUNT {
-                if rx[0].receive(&mut burst) == 0 {
-                    assert!(Instant::now() < deadline, "{received} of {COUNT} frames arrived");
-                    thread::yield_now();
-                }
-                for packet in burst.packets() {
-                    assert_eq!(packet.bytes(), frame(received as u32, 60));
-                    received += 1;
-                }
-                // By ones and at once in turn.
-                if received % 2 == 0 { Mbuf::drop_all(&mut burst) } else { drop(burst.drain()) }
-            }
-        });
-        sender.join().unwrap();
-        receiver.join().unwrap();
+        let port = DpdkPort::open(&eal, &pool, &DpdkConfig::new("loop", "net_ring0")).unwrap();
+        buffers_come_back_from_threads(port, pool.handle(), &eal);
         assert_eq!(pool.free(), pool.settings().buffers);
     });
 }

@@ -7,7 +7,7 @@
 //! several segments (dropped and counted), changes of a running port, and interrupts.
 
 mod config;
-mod device;
+pub(super) mod device;
 mod error;
 
 use std::fmt;

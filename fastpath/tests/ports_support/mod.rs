@@ -1,6 +1,8 @@
 //! What the tests of DPDK ports share: a child process for each scenario (EAL starts once in a process), network namespaces
 //! that end with their process, numbered frames, and the kernel's end of a link.
 
+pub mod scenarios;
+
 use std::env;
 use std::ffi::{CString, OsStr};
 use std::fs;
@@ -14,8 +16,7 @@ use std::thread;
 use std::time::{Duration, Instant};
 
 use vinet_fastpath::eal::{Eal, EalSettings, Memory};
-use vinet_fastpath::port::dpdk::{DpdkRx, DpdkTx};
-use vinet_fastpath::port::mbuf::{Mbuf, MbufPool, Mempool, MempoolSettings};
+use vinet_fastpath::port::mbuf::{Mempool, MempoolSettings};
 use vinet_fastpath::port::{Burst, PacketBuf, PacketPool, RxQueue, TxQueue};
 
 /// What the scenarios with hugepages need; a machine without so many free runs the others alone.
@@ -168,7 +169,7 @@ pub fn is_ours(bytes: &[u8]) -> bool {
 }
 
 /// Sends all frames, waiting for room.
-pub fn send_all(tx: &mut DpdkTx, pool: &mut MbufPool, frames: &[Vec<u8>]) {
+pub fn send_all<T: TxQueue>(tx: &mut T, pool: &mut impl PacketPool<Buf = T::Buf>, frames: &[Vec<u8>]) {
     let deadline = Instant::now() + ARRIVAL_TIME_MAX;
     let mut burst = Burst::new();
     let mut left = frames.iter();
@@ -176,7 +177,8 @@ pub fn send_all(tx: &mut DpdkTx, pool: &mut MbufPool, frames: &[Vec<u8>]) {
         while burst.room() > 0
             && let Some(frame) = left.next()
         {
-            burst.push(pool.allocate(frame).expect("a buffer")).expect("room");
+            let packet = pool.allocate(frame).expect("a buffer");
+            assert!(burst.push(packet).is_ok(), "there is room");
         }
         if burst.is_empty() {
             return;
@@ -189,7 +191,7 @@ pub fn send_all(tx: &mut DpdkTx, pool: &mut MbufPool, frames: &[Vec<u8>]) {
 }
 
 /// Receives until `count` of our frames are there, or fails.
-pub fn receive(rx: &mut DpdkRx, count: usize) -> Vec<Vec<u8>> {
+pub fn receive<R: RxQueue>(rx: &mut R, count: usize) -> Vec<Vec<u8>> {
     let deadline = Instant::now() + ARRIVAL_TIME_MAX;
     let mut burst = Burst::new();
     let mut arrived = Vec::new();
@@ -199,7 +201,7 @@ pub fn receive(rx: &mut DpdkRx, count: usize) -> Vec<Vec<u8>> {
             thread::sleep(Duration::from_micros(100));
         }
         arrived.extend(burst.packets().iter().map(|packet| packet.bytes().to_vec()).filter(|bytes| is_ours(bytes)));
-        Mbuf::drop_all(&mut burst);
+        R::Buf::drop_all(&mut burst);
     }
     arrived
 }

@@ -228,15 +228,10 @@ impl Device {
             }
             (sys::rte_eth_promiscuous_get(self.id) == 1, sys::rte_eth_allmulticast_get(self.id) == 1)
         };
-        let mut mac = sys::rte_ether_addr { addr_bytes: [0; 6] };
-        // SAFETY: the port is ours.
-        let outcome = unsafe { sys::rte_eth_macaddr_get(self.id, &raw mut mac) };
-        if outcome != 0 {
-            return Err(refused("tell its address", outcome));
-        }
+        let mac = mac(self.id).map_err(|errno| refused("tell its address", errno))?;
         Ok(Granted {
             driver,
-            mac: mac.addr_bytes,
+            mac,
             rx_ring_len,
             tx_ring_len,
             rx_queues,
@@ -263,65 +258,17 @@ impl Device {
     }
 
     pub(super) fn link(&self) -> Link {
-        let mut link = MaybeUninit::<sys::rte_eth_link>::zeroed();
-        // SAFETY: the port is ours and started; all-zero is a valid link.
-        let (outcome, link) = unsafe {
-            let outcome = sys::rte_eth_link_get_nowait(self.id, link.as_mut_ptr());
-            (outcome, link.assume_init())
-        };
-        let speed = link.link_speed;
-        Link {
-            // af_packet and af_xdp call every link up; the interface beneath knows better.
-            up: outcome == 0 && link.link_status() == 1 && self.beneath.as_ref().is_none_or(runs),
-            speed_mbps: (speed != 0 && speed != u32::MAX).then_some(speed),
-        }
+        let link = link(self.id);
+        // af_packet and af_xdp call every link up; the interface beneath knows better.
+        Link { up: link.up && self.beneath.as_ref().is_none_or(runs), ..link }
     }
 
     pub(super) fn stats(&self) -> PortStats {
-        let mut stats = MaybeUninit::<sys::rte_eth_stats>::zeroed();
-        // SAFETY: the port is ours and started; all-zero is what a failure leaves.
-        let stats = unsafe {
-            sys::rte_eth_stats_get(self.id, stats.as_mut_ptr());
-            stats.assume_init()
-        };
-        PortStats {
-            rx_packets: stats.ipackets,
-            rx_bytes: stats.ibytes,
-            rx_missed: stats.imissed,
-            rx_errors: stats.ierrors,
-            rx_no_buffer: stats.rx_nombuf,
-            tx_packets: stats.opackets,
-            tx_bytes: stats.obytes,
-            tx_errors: stats.oerrors,
-        }
+        stats(self.id)
     }
 
     pub(super) fn extended_stats(&self) -> Vec<(String, u64)> {
-        // SAFETY: asked without room, both calls only tell how many there are.
-        let count = unsafe { sys::rte_eth_xstats_get_names(self.id, std::ptr::null_mut(), 0) };
-        let Ok(room) = u32::try_from(count) else { return Vec::new() };
-        let len = room as usize;
-        let mut names = vec![sys::rte_eth_xstat_name { name: [0; sys::RTE_ETH_XSTATS_NAME_SIZE as usize] }; len];
-        let mut values = vec![sys::rte_eth_xstat { id: 0, value: 0 }; len];
-        // SAFETY: both arrays have room for `room` entries, which the calls do not exceed.
-        let (named, valued) = unsafe {
-            (
-                sys::rte_eth_xstats_get_names(self.id, names.as_mut_ptr(), room),
-                sys::rte_eth_xstats_get(self.id, values.as_mut_ptr(), room),
-            )
-        };
-        // A count above the room means that it grew in between: the next call will have it.
-        let (Ok(named), Ok(valued)) = (usize::try_from(named), usize::try_from(valued)) else { return Vec::new() };
-        if named > len || valued > len {
-            return Vec::new();
-        }
-        values[..valued]
-            .iter()
-            .filter_map(|stat| {
-                let name = names[..named].get(usize::try_from(stat.id).ok()?)?;
-                Some((text(name.name.as_ptr()), stat.value))
-            })
-            .collect()
+        extended_stats(self.id)
     }
 }
 
@@ -347,6 +294,77 @@ impl Drop for Device {
 impl fmt::Debug for Device {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(f, "{} (port {})", self.name, self.id)
+    }
+}
+
+/// The link of a started port, as its driver tells it.
+pub(in crate::port) fn link(id: u16) -> Link {
+    let mut link = MaybeUninit::<sys::rte_eth_link>::zeroed();
+    // SAFETY: any number may be asked for; all-zero is a valid link, and what a failure leaves.
+    let (outcome, link) = unsafe {
+        let outcome = sys::rte_eth_link_get_nowait(id, link.as_mut_ptr());
+        (outcome, link.assume_init())
+    };
+    let speed = link.link_speed;
+    Link { up: outcome == 0 && link.link_status() == 1, speed_mbps: (speed != 0 && speed != u32::MAX).then_some(speed) }
+}
+
+/// What a started port counted.
+pub(in crate::port) fn stats(id: u16) -> PortStats {
+    let mut stats = MaybeUninit::<sys::rte_eth_stats>::zeroed();
+    // SAFETY: any number may be asked for; all-zero is what a failure leaves.
+    let stats = unsafe {
+        sys::rte_eth_stats_get(id, stats.as_mut_ptr());
+        stats.assume_init()
+    };
+    PortStats {
+        rx_packets: stats.ipackets,
+        rx_bytes: stats.ibytes,
+        rx_missed: stats.imissed,
+        rx_errors: stats.ierrors,
+        rx_no_buffer: stats.rx_nombuf,
+        tx_packets: stats.opackets,
+        tx_bytes: stats.obytes,
+        tx_errors: stats.oerrors,
+    }
+}
+
+/// What a started port counted under names of its driver.
+pub(in crate::port) fn extended_stats(id: u16) -> Vec<(String, u64)> {
+    // SAFETY: asked without room, both calls only tell how many there are.
+    let count = unsafe { sys::rte_eth_xstats_get_names(id, std::ptr::null_mut(), 0) };
+    let Ok(room) = u32::try_from(count) else { return Vec::new() };
+    let len = room as usize;
+    let mut names = vec![sys::rte_eth_xstat_name { name: [0; sys::RTE_ETH_XSTATS_NAME_SIZE as usize] }; len];
+    let mut values = vec![sys::rte_eth_xstat { id: 0, value: 0 }; len];
+    // SAFETY: both arrays have room for `room` entries, which the calls do not exceed.
+    let (named, valued) = unsafe {
+        (
+            sys::rte_eth_xstats_get_names(id, names.as_mut_ptr(), room),
+            sys::rte_eth_xstats_get(id, values.as_mut_ptr(), room),
+        )
+    };
+    // A count above the room means that it grew in between: the next call will have it.
+    let (Ok(named), Ok(valued)) = (usize::try_from(named), usize::try_from(valued)) else { return Vec::new() };
+    if named > len || valued > len {
+        return Vec::new();
+    }
+    values[..valued]
+        .iter()
+        .filter_map(|stat| {
+            let name = names[..named].get(usize::try_from(stat.id).ok()?)?;
+            Some((text(name.name.as_ptr()), stat.value))
+        })
+        .collect()
+}
+
+/// The Ethernet address of a port.
+pub(in crate::port) fn mac(id: u16) -> Result<[u8; 6], i32> {
+    let mut mac = sys::rte_ether_addr { addr_bytes: [0; 6] };
+    // SAFETY: any number may be asked for; the address is written back.
+    match unsafe { sys::rte_eth_macaddr_get(id, &raw mut mac) } {
+        0 => Ok(mac.addr_bytes),
+        outcome => Err(outcome),
     }
 }
 
@@ -379,7 +397,7 @@ fn ring_len(wanted: u16) -> u16 {
 }
 
 /// The port of a device, by the name of the port or of the device (a PCI address may lack its domain).
-fn find(name: &str) -> Option<u16> {
+pub(in crate::port) fn find(name: &str) -> Option<u16> {
     let c_name = CString::new(name).ok()?;
     let mut id = 0;
     // SAFETY: EAL runs; the string is read only during the call.
@@ -399,7 +417,8 @@ fn find(name: &str) -> Option<u16> {
     })
 }
 
-fn info(id: u16) -> Result<sys::rte_eth_dev_info, i32> {
+/// What a port's driver says about it.
+pub(in crate::port) fn info(id: u16) -> Result<sys::rte_eth_dev_info, i32> {
     let mut info = MaybeUninit::<sys::rte_eth_dev_info>::zeroed();
     // SAFETY: any number may be asked for; all-zero is a valid value of this plain C structure.
     unsafe {
