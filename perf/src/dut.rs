@@ -3,12 +3,13 @@
 
 use crate::rig::{Rig, RigSettings, received};
 use crate::run::PerfError;
-use clap::Args;
+use clap::{Args, ValueEnum};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use vinet_fastpath::eal::Memory;
 use vinet_fastpath::flow_table::{Install, InstallId};
+use vinet_fastpath::port::Port;
 use vinet_fastpath::settings::TableLimits;
 use vinet_pktops::Executable;
 use vinet_session::policy_file;
@@ -42,11 +43,23 @@ pub struct Options {
     /// The device of port 1.
     #[arg(long)]
     send: String,
+    /// What the ports are made of.
+    #[arg(long, value_enum, default_value_t = Backend::Dpdk)]
+    backend: Backend,
+}
+
+/// What the ports are made of.
+#[derive(Clone, Copy, ValueEnum)]
+enum Backend {
+    /// DPDK's own calls.
+    Dpdk,
+    /// The crate capsule.
+    #[cfg(feature = "capsule")]
+    Capsule,
 }
 
 /// Measures, and prints one JSON object.
 pub fn run(options: &Options) -> Result<(), PerfError> {
-    let failed = |words: String| PerfError::Failed { what: "vinet".to_owned(), words };
     let settings = RigSettings {
         name: "vinet-perf-dut",
         cores: vec![options.core],
@@ -56,8 +69,15 @@ pub fn run(options: &Options) -> Result<(), PerfError> {
         send: options.send.clone(),
         table: TableLimits::default(),
     };
-    let mut rig = Rig::start(settings, |_| Ok(()))?;
+    match options.backend {
+        Backend::Dpdk => measure(options, Rig::start(settings, |_| Ok(()))?),
+        #[cfg(feature = "capsule")]
+        Backend::Capsule => measure(options, Rig::start_over_capsule(settings)?),
+    }
+}
 
+fn measure<P: Port, L>(options: &Options, mut rig: Rig<P, L>) -> Result<(), PerfError> {
+    let failed = |words: String| PerfError::Failed { what: "vinet".to_owned(), words };
     let policy = policy_file::load(&options.policy).map_err(|e| PerfError::Option(e.to_string()))?;
     let policy = Arc::new(policy);
     for number in 0..options.firewalls {

@@ -45,7 +45,11 @@ pub struct Options {
 enum Router {
     Testpmd,
     L3fwd,
-    Vinet { firewalls: u32 },
+    Vinet {
+        firewalls: u32,
+    },
+    #[cfg(feature = "capsule")]
+    Capsule,
 }
 
 impl Router {
@@ -53,6 +57,8 @@ impl Router {
         match self {
             Router::Testpmd => "testpmd io (the harness)".to_owned(),
             Router::L3fwd => "l3fwd LPM".to_owned(),
+            #[cfg(feature = "capsule")]
+            Router::Capsule => "vinet over capsule, no programs".to_owned(),
             Router::Vinet { firewalls: 0 } => "vinet, no programs".to_owned(),
             Router::Vinet { firewalls } => format!("vinet, {firewalls} firewalls, none matching"),
         }
@@ -77,6 +83,8 @@ pub fn run(options: &Options) -> Result<(), PerfError> {
 
     let mut routers = vec![Router::Testpmd, Router::L3fwd];
     routers.extend(options.firewalls.iter().map(|&firewalls| Router::Vinet { firewalls }));
+    #[cfg(feature = "capsule")]
+    routers.push(Router::Capsule);
     // rates[size][router][round], in packets a second.
     let mut rates = vec![vec![Vec::new(); routers.len()]; options.sizes.len()];
     for (of_size, &size) in rates.iter_mut().zip(&options.sizes) {
@@ -112,7 +120,9 @@ fn measure(router: Router, options: &Options, l3fwd: &Path, pcap: &Path) -> Resu
             return peers::testpmd::rate(options.core, options.control_core, options.seconds, vdevs);
         }
         Router::L3fwd => peers::l3fwd::rates(l3fwd, options.core, options.seconds, vdevs)?,
-        Router::Vinet { firewalls } => vinet(options, firewalls, &vdevs)?,
+        Router::Vinet { firewalls } => vinet(options, router, firewalls, &vdevs)?,
+        #[cfg(feature = "capsule")]
+        Router::Capsule => vinet(options, router, 0, &vdevs)?,
     };
     let total = sent[0] + sent[1];
     if (sent[0] - sent[1]).abs() > total * 0.01 {
@@ -123,11 +133,15 @@ fn measure(router: Router, options: &Options, l3fwd: &Path, pcap: &Path) -> Resu
     Ok(total)
 }
 
-fn vinet(options: &Options, firewalls: u32, vdevs: &[String; 2]) -> Result<[f64; 2], PerfError> {
-    let what = Router::Vinet { firewalls }.name();
+fn vinet(options: &Options, router: Router, firewalls: u32, vdevs: &[String; 2]) -> Result<[f64; 2], PerfError> {
+    let what = router.name();
     let own = std::env::current_exe().map_err(|error| PerfError::File { path: "vinet-perf".into(), error })?;
     let mut command = Command::new(own);
     command.arg("dut");
+    #[cfg(feature = "capsule")]
+    if router == Router::Capsule {
+        command.args(["--backend", "capsule"]);
+    }
     for (flag, value) in [
         ("--core", options.core.to_string()),
         ("--control-core", options.control_core.to_string()),

@@ -11,15 +11,18 @@ use vinet_fastpath::counters::{Counters, Snapshot};
 use vinet_fastpath::eal::{Eal, EalSettings, Memory};
 use vinet_fastpath::fib::{FibBuilder, FibWriter, Target};
 use vinet_fastpath::flow_table::TableWriter;
-use vinet_fastpath::port::dpdk::{DpdkConfig, DpdkHandle, DpdkPort, DpdkRx, DpdkTx};
+use vinet_fastpath::port::dpdk::{DpdkConfig, DpdkPort};
 use vinet_fastpath::port::mbuf::{MbufPool, Mempool, MempoolSettings};
-use vinet_fastpath::port::{Port, PortHandle};
+use vinet_fastpath::port::{PacketPool, Port, PortHandle};
 use vinet_fastpath::router::{self, PortQueues, Workers};
 use vinet_fastpath::settings::{Discipline, Idle, PortSettings, Settings, TableLimits};
 use vinet_trusted::addr::{Addr, Prefix, PrefixSet};
 
 /// Packet buffers of the router.
 const BUFFERS: u32 = 16_384;
+/// Those that a worker keeps for itself, as for DPDK's own ports.
+#[cfg(feature = "capsule")]
+const CACHE: u32 = 256;
 
 /// What a rig is made of.
 pub struct RigSettings<'a> {
@@ -39,15 +42,25 @@ pub struct RigSettings<'a> {
     pub table: TableLimits,
 }
 
-/// A running router. Dropping it stops the workers.
-pub struct Rig {
+impl RigSettings<'_> {
+    fn eal(&self) -> EalSettings {
+        let mut eal = EalSettings::new(self.name);
+        eal.main_core = Some(self.control_core);
+        eal.memory = self.memory;
+        eal.pci = false;
+        eal
+    }
+}
+
+/// A running router over ports of a kind, with pools of theirs. Dropping it stops the workers.
+pub struct Rig<P: Port = DpdkPort, L = MbufPool> {
     /// Installs and withdraws programs.
     pub table: TableWriter,
     /// What the workers count.
     pub counters: Counters,
-    workers: Workers<DpdkRx, DpdkTx, MbufPool>,
+    workers: Workers<P::Rx, P::Tx, L>,
     /// Keeps the devices, and the routes that workers read.
-    _held: (Vec<DpdkHandle>, FibWriter),
+    _held: (Vec<P::Handle>, FibWriter),
 }
 
 /// The device that repeats `capture` without end, on so many receive queues.
@@ -68,20 +81,53 @@ impl Rig {
         on_worker: impl Fn(usize) -> Result<(), String> + Send + Sync + 'static,
     ) -> Result<Rig, PerfError> {
         let failed = |words: String| PerfError::Failed { what: "vinet".to_owned(), words };
-        let mut eal = EalSettings::new(settings.name);
-        eal.main_core = Some(settings.control_core);
-        eal.memory = settings.memory;
-        eal.pci = false;
-        let eal = Eal::start(&eal).map_err(|e| failed(e.to_string()))?;
+        let eal = Eal::start(&settings.eal()).map_err(|e| failed(e.to_string()))?;
         let pool = Mempool::new(&eal, MempoolSettings::for_mtu(BUFFERS, 1500)).map_err(|e| failed(e.to_string()))?;
 
         let queues = settings.cores.len() as u16;
-        let (mut handles, mut ports) = (Vec::new(), Vec::new());
+        let mut ports = Vec::new();
         for (name, device) in [("in", &settings.receive), ("out", &settings.send)] {
             let config = DpdkConfig { tx_queues: queues, ..DpdkConfig::new(name, device) };
             let config = DpdkConfig { rx_queues: if name == "in" { queues } else { 1 }, ..config };
-            let port = DpdkPort::open(&eal, &pool, &config).map_err(|e| failed(e.to_string()))?;
+            ports.push(DpdkPort::open(&eal, &pool, &config).map_err(|e| failed(e.to_string()))?);
+        }
+        let pools = settings.cores.iter().map(|_| pool.handle()).collect();
+        Rig::over(eal, ports, pools, settings, on_worker)
+    }
+}
+
+#[cfg(feature = "capsule")]
+impl Rig<vinet_fastpath::port::capsule::CapsulePort, vinet_fastpath::port::capsule::CapsulePool> {
+    /// Starts it over the ports of the crate capsule, which take one worker.
+    pub fn start_over_capsule(settings: RigSettings<'_>) -> Result<Self, PerfError> {
+        use vinet_fastpath::port::capsule::{CapsuleConfig, CapsuleRuntime};
+        let failed = |words: String| PerfError::Failed { what: "vinet".to_owned(), words };
+        let configs = [("in", &settings.receive), ("out", &settings.send)];
+        let configs = configs.map(|(name, device)| CapsuleConfig::new(name, device));
+        let (runtime, ports) =
+            CapsuleRuntime::start(&settings.eal(), BUFFERS, CACHE, &configs).map_err(|e| failed(e.to_string()))?;
+        Rig::over(runtime.eal().clone(), ports, vec![runtime.pool()], settings, |_| Ok(()))
+    }
+}
+
+impl<P: Port, L> Rig<P, L> {
+    /// Starts it over these ports, "in" and "out", with a pool for each worker.
+    fn over(
+        eal: Eal,
+        opened: Vec<P>,
+        pools: Vec<L>,
+        settings: RigSettings<'_>,
+        on_worker: impl Fn(usize) -> Result<(), String> + Send + Sync + 'static,
+    ) -> Result<Self, PerfError>
+    where
+        P: Port<Rx: 'static, Tx: 'static>,
+        L: PacketPool<Buf = P::Buf> + 'static,
+    {
+        let failed = |words: String| PerfError::Failed { what: "vinet".to_owned(), words };
+        let (mut handles, mut ports) = (Vec::new(), Vec::new());
+        for port in opened {
             let (handle, rx, tx) = port.split();
+            let name = handle.name();
             let sources = [(0x0a00_0000, 8), (0xac10_0000, 12)].map(|(addr, len)| Prefix::of(Addr::V4(addr), len));
             let controlled = PrefixSet::new(sources.into_iter().flatten().collect());
             let settings = PortSettings {
@@ -96,7 +142,6 @@ impl Rig {
             handles.push(handle);
             ports.push(PortQueues { settings, rx, tx });
         }
-        let pools = settings.cores.iter().map(|_| pool.handle()).collect();
         let cores = settings.cores.into_iter().map(Some).collect();
         let workers = Settings { cores, idle: Idle::Spin, table: settings.table, ..Settings::default() };
         let register = move |worker: usize| {
