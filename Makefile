@@ -4,8 +4,7 @@ SHELL := /bin/bash
 .PHONY: help demo test unit test-virtio-pci test-capsule build bench verify benchmarks soak setup clean
 
 help: ## this list
-	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s
-", $$1, $$2}' Makefile
+	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' Makefile
 
 demo: ## set up, build, and show the main job on real hosts in network namespaces (root)
 	@scripts/setup.sh run
@@ -15,6 +14,12 @@ demo: ## set up, build, and show the main job on real hosts in network namespace
 test: ## set up, then run everything: form, lints, unit, property and end-to-end tests (root)
 	@scripts/setup.sh run
 	@scripts/test.sh
+
+test-capsule: ## set up, then lint and run the port tests over the crate capsule (root; a feature that is off by default)
+	@scripts/setup.sh run
+	@rustfmt --check --edition 2024 fastpath/capsule-ffi/build.rs fastpath/capsule-ffi/src/lib.rs
+	@cargo clippy --locked --quiet -p vinet-fastpath -p vinet-perf --features vinet-fastpath/capsule,vinet-perf/capsule --all-targets -- -D warnings
+	@cargo test --locked -p vinet-fastpath --features capsule --test ports_capsule --test ports_virtual
 
 unit: ## everything but the end-to-end tests; needs no root once the packages are there
 	@scripts/setup.sh build
