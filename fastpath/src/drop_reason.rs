@@ -108,6 +108,8 @@ drop_reasons! {
     HandoverFull = "handover_full",
     /// Still waiting when the worker was stopped.
     Stopped = "stopped",
+    /// Larger than the output port's MTU, and a fragment that reaches over the end of any datagram.
+    FragmentBeyondDatagram = "fragment_beyond_datagram",
 }
 
 impl From<Malformed> for DropReason {

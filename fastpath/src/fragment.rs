@@ -23,6 +23,9 @@ pub enum NotCut {
     NoBuffer,
     /// The MTU is too small for its header, or it would be more fragments than a burst.
     TooMany,
+    /// It is itself a fragment that reaches over the end of any datagram: the offsets of its pieces could not be told,
+    /// and would come to lie over the datagram's beginning.
+    BeyondDatagram,
 }
 
 /// Room to write fragments in, made once for each worker.
@@ -70,6 +73,9 @@ pub fn cut<P: PacketPool>(
         return Err(NotCut::TooMany);
     }
     let flags = u16::from_be_bytes([header[6], header[7]]);
+    if header_len + usize::from(flags & OFFSET) * 8 + payload.len() > usize::from(u16::MAX) {
+        return Err(NotCut::BeyondDatagram);
+    }
     let mut at = first_room;
     while at < payload.len() {
         let end = (at + later_room).min(payload.len());
@@ -165,7 +171,7 @@ mod tests {
             noise in proptest::collection::vec(any::<u8>(), 40),
             payload in proptest::collection::vec(any::<u8>(), 700..1900),
             mtu in 68u16..700,
-            (first, more) in (0u16..1000, any::<bool>()),
+            (first, more) in (prop_oneof![0u16..1000, 7900u16..=OFFSET], any::<bool>()),
         ) {
             let place = first | if more { MORE } else { 0 };
             let original = frame(&noise[..words * 4], &payload, place);
@@ -174,11 +180,14 @@ mod tests {
             let headers = parse::headers(&original).expect("sound");
             let mut rest = Burst::new();
             let cut = cut(&mut packet, &headers, mtu, &mut pool, &mut FragmentScratch::new(), &mut rest);
+            let is_beyond = original.len() - 14 + usize::from(first) * 8 > usize::from(u16::MAX);
             if cut.is_err() {
+                prop_assert_eq!(cut == Err(NotCut::BeyondDatagram), is_beyond && cut != Err(NotCut::TooMany));
                 prop_assert!(rest.is_empty());
                 prop_assert_eq!(packet.bytes(), &original[..]);
                 return Ok(());
             }
+            prop_assert!(!is_beyond);
             let mut joined = Vec::new();
             let count = rest.len() + 1;
             for (number, fragment) in std::iter::once(&packet).chain(rest.packets()).enumerate() {

@@ -57,6 +57,8 @@ where
         fib: &Fib,
         now_ns: u64,
     ) {
+        // One of our own ICMP errors, whose link header is not written yet.
+        let Some(input) = input else { return self.drop(packet, DropReason::TooBig) };
         let Ok(headers) = &parse::headers(packet.bytes()) else {
             return self.drop(packet, DropReason::EthernetTruncated);
         };
@@ -69,12 +71,10 @@ where
         match cut {
             Ok(()) => {}
             Err(NotCut::NoBuffer) => return self.drop(packet, DropReason::FragmentNoBuffer),
+            Err(NotCut::BeyondDatagram) => return self.drop(packet, DropReason::FragmentBeyondDatagram),
             Err(NotCut::TooMany) => {
                 let problem = Problem::TooBig { mtu };
-                return match input {
-                    Some(input) => self.complain(packet, headers, input, problem, DropReason::TooBig, fib, now_ns),
-                    None => self.drop(packet, DropReason::TooBig),
-                };
+                return self.complain(packet, headers, input, problem, DropReason::TooBig, fib, now_ns);
             }
         }
         self.tally.totals.expanded += self.fragments.len() as u64;
