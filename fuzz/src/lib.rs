@@ -17,6 +17,7 @@ pub mod policy;
 pub mod proof;
 pub mod random;
 pub mod session;
+pub mod worker;
 
 mod frames;
 mod programs;

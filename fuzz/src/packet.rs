@@ -20,7 +20,7 @@ const OWNER_V4: Principal = Principal::EndUser(Addr::V4(0xc000_0201));
 const OWNER_V6: Principal = Principal::EndUser(Addr::V6(0x2001_0db8_0000_0000_0000_0000_0000_0001));
 
 /// The input of [`target`] for these frames.
-fn burst<F: AsRef<[u8]>>(frames: &[F]) -> Vec<u8> {
+pub(crate) fn burst<F: AsRef<[u8]>>(frames: &[F]) -> Vec<u8> {
     let mut out = Vec::new();
     for frame in frames {
         let frame = frame.as_ref();
@@ -46,8 +46,8 @@ pub fn corpus() -> Vec<Vec<u8>> {
 }
 
 /// A program that discards the owner's packets whose streams hold both words.
-fn executables() -> &'static [Executable] {
-    static EXECUTABLES: OnceLock<Vec<Executable>> = OnceLock::new();
+pub(crate) fn executables() -> &'static [Arc<Executable>] {
+    static EXECUTABLES: OnceLock<Vec<Arc<Executable>>> = OnceLock::new();
     EXECUTABLES.get_or_init(|| {
         let shipped = crate::policy::end_user();
         // Few flows and islands, so that a burst brings evictions.
@@ -70,7 +70,7 @@ fn executables() -> &'static [Executable] {
                 let lemmas = vinet_prover::library();
                 let proof = vinet_prover::prove(&program, &owner, &policy, &lemmas, &[]).expect("a proof");
                 let checked = check(&program.encode(), &proof, owner, &policy, &lemmas).expect("a proof that holds");
-                Executable::lower(Arc::new(checked)).expect("an executable")
+                Arc::new(Executable::lower(Arc::new(checked)).expect("an executable"))
             })
             .collect()
     })
@@ -82,7 +82,7 @@ fn executables() -> &'static [Executable] {
 /// Where something misbehaves.
 pub fn target(mut data: &[u8]) -> bool {
     let executables = executables();
-    let mut states: Vec<_> = executables.iter().map(Executable::state).collect();
+    let mut states: Vec<_> = executables.iter().map(|executable| executable.state()).collect();
     let (mut now_ns, mut is_any_discarded) = (0, false);
     while let Some((len, rest)) = data.split_first_chunk::<2>() {
         let (frame, rest) = rest.split_at(rest.len().min(usize::from(u16::from_be_bytes(*len))));
