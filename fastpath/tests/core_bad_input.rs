@@ -14,7 +14,7 @@ use vinet_fastpath::counters::Snapshot;
 use vinet_fastpath::drop_reason::DropReason;
 use vinet_fastpath::fib::Target;
 use vinet_fastpath::flow_table::{Install, InstallId};
-use vinet_fastpath::settings::{IcmpLimits, PortSettings, Settings};
+use vinet_fastpath::settings::{HoldLimits, IcmpLimits, PortSettings, Settings};
 use vinet_pktops::checksum;
 use vinet_pktops::parse;
 use vinet_trusted::policy::OverBudget;
@@ -83,7 +83,9 @@ fn lab(icmp: IcmpLimits) -> Lab {
     let tagged = PortSettings { vlan: vec![5, 6], ..port(3) };
     let narrow = PortSettings { mtu: 576, ..port(2) };
     let edge = edge(0, &["10.0.0.0/24", "2001:db8::/64"]);
-    let mut lab = Lab::new(Settings { icmp, ..Settings::default() }, vec![edge, port(1), narrow, tagged]);
+    // What waits for a next hop waits longer than a test on a loaded machine.
+    let hold = HoldLimits { wait_max_ns: 60_000_000_000, ..HoldLimits::default() };
+    let mut lab = Lab::new(Settings { icmp, hold, ..Settings::default() }, vec![edge, port(1), narrow, tagged]);
     for (id, executable) in [word_filter("10.0.1.2", "forbidden"), word_filter("2001:db8:1::2", "forbidden")]
         .into_iter()
         .chain([firewall("10.0.2.2", &[net("10.0.0.66/32")])])

@@ -11,7 +11,9 @@ use ports_support::scenarios::{
     buffers_come_back_from_threads, buffers_grow_and_shrink, pcap_in_pcap_out_keeps_contents,
     pcap_into_null_keeps_counts, ring_returns_what_was_sent,
 };
-use ports_support::{FILE_PREFIX, frame, frames, in_children, read_pcap, receive, send_all, write_pcap};
+use ports_support::{
+    FILE_PREFIX, RawSocket, frame, frames, in_children, own_namespace, read_pcap, receive, send_all, veth, write_pcap,
+};
 use vinet_fastpath::eal::{Eal, EalError, EalSettings, Memory};
 use vinet_fastpath::port::capsule::{CapsuleConfig, CapsuleError, CapsulePort, CapsuleRuntime, FRAME_LEN_MAX};
 use vinet_fastpath::port::{PacketBuf, PacketPool, Port, PortHandle};
@@ -100,6 +102,26 @@ fn a_packet_outlives_everything_else() {
         drop((runtime, ports));
         assert_eq!(packet.bytes(), b"still here", "its memory was not cleaned up");
         thread::spawn(move || drop(packet)).join().unwrap();
+    });
+}
+
+#[test]
+fn frames_cross_a_link_of_the_kernel() {
+    in_children("frames_cross_a_link_of_the_kernel", |memory| {
+        own_namespace();
+        veth("near", "far");
+        let far = RawSocket::open("far");
+        let (runtime, mut ports) = start(memory, &[("wire", "net_af_packet0,iface=near")]);
+        let (handle, mut rx, mut tx) = ports.remove(0).split();
+        assert!(handle.kernel_interface().is_some() && handle.mac() != [0; 6]);
+        let sent = frames(100);
+        for frame in &sent {
+            far.send(frame);
+        }
+        assert_eq!(receive(&mut rx[0], sent.len()), sent);
+        send_all(&mut tx[0], &mut runtime.pool(), &sent);
+        assert_eq!(far.receive(sent.len()), sent);
+        assert_eq!(handle.stats().tx_packets, 100);
     });
 }
 
