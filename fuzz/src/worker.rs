@@ -16,7 +16,7 @@ use vinet_fastpath::hold::ResolveReceiver;
 use vinet_fastpath::port::memory::{MemoryBuf, MemoryConfig, MemoryPool, MemoryPort, MemoryRx, MemoryTx};
 use vinet_fastpath::port::{Burst, PacketBuf, PacketPool, Port, RxQueue, TxQueue};
 use vinet_fastpath::router::{self, PortQueues, Running, Workers};
-use vinet_fastpath::settings::{IcmpLimits, PortSettings, Settings};
+use vinet_fastpath::settings::{Discipline, IcmpLimits, PortSettings, Settings};
 use vinet_fastpath::slow_path::SlowPath;
 use vinet_pktops::parse;
 use vinet_trusted::addr::{Addr, Prefix, PrefixSet};
@@ -55,7 +55,15 @@ fn prefix(text: &str) -> Prefix {
 }
 
 fn port(number: usize, mtu: u16) -> PortSettings {
-    PortSettings { name: format!("p{number}"), mac: MAC, mtu, controlled: None, vlan: Vec::new(), queue_depth: 512 }
+    PortSettings {
+        name: format!("p{number}"),
+        mac: MAC,
+        mtu,
+        controlled: None,
+        vlan: Vec::new(),
+        queue_depth: 512,
+        discipline: Discipline::Fifo,
+    }
 }
 
 impl Lab {
