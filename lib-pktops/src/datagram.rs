@@ -2,18 +2,20 @@
 //!
 //! A datagram's payload is, in big-endian numbers: version (8 bits, [`VERSION`]), kind (8, [`Kind`]), item (16), part
 //! (16) and number of parts (16), batch (64), program (the 32 bytes of its name), data, and [`TAG_LEN`] bytes of the
-//! keyed BLAKE3 of all before. The parts of one item, in order, are the bytes of [`crate::generate`]. Holding a
-//! [`Datagram`] proves that whoever made it had the key; that it was not seen before is for the holder to tell, by
-//! batch, item and part.
+//! keyed BLAKE3 of the IP addresses and all before: the source (a byte that is 4 or 6, and the address), the destination
+//! (likewise), the payload without the tag. So a datagram counts only between the addresses that it was made for: its
+//! source is the source of the packets that an expander makes of it. The parts of one item, in order, are the bytes of
+//! [`crate::generate`]. Holding a [`Datagram`] proves that whoever made it had the key; that it was not seen before is for
+//! the holder to tell, by batch, item and part.
 
-use crate::checksum;
 use crate::generate::{Generated, Kind};
-use crate::parse::{IPV4_LEN, IPV6_LEN, protocol};
+use crate::parse::{IPV4_LEN, IPV6_LEN};
+use crate::rebuild::{UDP_LEN, write_udp};
 use core::fmt;
 use vinet_trusted::addr::Addr;
 
 /// The version of the format.
-pub const VERSION: u8 = 1;
+pub const VERSION: u8 = 2;
 /// The bytes before the data.
 pub const HEADER_LEN: usize = 48;
 /// The bytes of the tag.
@@ -22,9 +24,6 @@ pub const TAG_LEN: usize = 16;
 pub const PACKET_LEN_MAX: usize = 1500;
 /// The smallest MTU that is served: what every IPv4 host takes (RFC 1122 section 3.3.2).
 pub const MTU_MIN: u16 = 576;
-/// The time to live and hop limit of generated packets.
-const HOPS: u8 = 64;
-const UDP_LEN: usize = 8;
 
 /// How one program's generated packets are sent.
 #[derive(Clone)]
@@ -89,27 +88,67 @@ impl Draft {
     }
 }
 
+/// The bytes before the data of a packet between these addresses, from the IP header on.
+const fn data_start(src: Addr, dst: Addr) -> Result<usize, SendError> {
+    match (src, dst) {
+        (Addr::V4(_), Addr::V4(_)) => Ok(IPV4_LEN + UDP_LEN + HEADER_LEN),
+        (Addr::V6(_), Addr::V6(_)) => Ok(IPV6_LEN + UDP_LEN + HEADER_LEN),
+        _ => Err(SendError::MixedFamilies { src, dst }),
+    }
+}
+
+/// The tag of what is sent between two addresses.
+fn tag_of(key: &[u8; 32], src: Addr, dst: Addr, signed: &[u8]) -> [u8; TAG_LEN] {
+    let mut hasher = blake3::Hasher::new_keyed(key);
+    let mut front = [0; 2 * 17];
+    let mut len = 0;
+    for addr in [src, dst] {
+        let mut add = |bytes: &[u8]| {
+            front[len..len + bytes.len()].copy_from_slice(bytes);
+            len += bytes.len();
+        };
+        match addr {
+            Addr::V4(a) => {
+                add(&[4]);
+                add(&a.to_be_bytes());
+            }
+            Addr::V6(a) => {
+                add(&[6]);
+                add(&a.to_be_bytes());
+            }
+        }
+    }
+    hasher.update(&front[..len]).update(signed);
+    let mut tag = [0; TAG_LEN];
+    tag.copy_from_slice(&hasher.finalize().as_bytes()[..TAG_LEN]);
+    tag
+}
+
 impl Sender {
+    /// How many packets carry `generated`: none where there is nothing to tell.
+    ///
+    /// # Errors
+    /// [`SendError`]
+    pub fn parts(&self, generated: &Generated<'_>) -> Result<u16, SendError> {
+        let data_start = data_start(generated.src, generated.dst)?;
+        if self.mtu < MTU_MIN {
+            return Err(SendError::MtuTooSmall(self.mtu));
+        }
+        let full = usize::from(self.mtu).min(PACKET_LEN_MAX) - TAG_LEN;
+        let parts = generated.len().div_ceil(full - data_start);
+        u16::try_from(parts).map_err(|_| SendError::TooManyParts(parts))
+    }
+
     /// Gives `each` the IP packets that carry `generated`, in order, and returns how many they are: none where there is
     /// nothing to tell. Never allocates.
     ///
     /// # Errors
     /// [`SendError`]; then `each` was given nothing.
     pub fn send(&self, generated: &Generated<'_>, each: &mut dyn FnMut(&[u8])) -> Result<u16, SendError> {
-        let (src, dst) = (generated.src, generated.dst);
-        let ip_len = match (src, dst) {
-            (Addr::V4(_), Addr::V4(_)) => IPV4_LEN,
-            (Addr::V6(_), Addr::V6(_)) => IPV6_LEN,
-            _ => return Err(SendError::MixedFamilies { src, dst }),
-        };
-        if self.mtu < MTU_MIN {
-            return Err(SendError::MtuTooSmall(self.mtu));
-        }
+        let parts = self.parts(generated)?;
+        let data_start = data_start(generated.src, generated.dst)?;
+        let ip_len = data_start - HEADER_LEN - UDP_LEN;
         let full = usize::from(self.mtu).min(PACKET_LEN_MAX) - TAG_LEN;
-        let data_start = ip_len + UDP_LEN + HEADER_LEN;
-        let len = generated.len();
-        let parts = len.div_ceil(full - data_start);
-        let parts = u16::try_from(parts).map_err(|_| SendError::TooManyParts(parts))?;
         let mut draft = Draft { bytes: [0; PACKET_LEN_MAX], len: data_start };
         let mut part = 0;
         generated.pieces(&mut |mut piece| {
@@ -141,49 +180,11 @@ impl Sender {
         draft.push(&self.first_batch.wrapping_add(generated.batch).to_be_bytes());
         draft.push(&self.program);
         draft.len = data_end;
-        let tag = blake3::keyed_hash(&self.key, &draft.bytes[start..data_end]);
-        draft.push(&tag.as_bytes()[..TAG_LEN]);
+        let tag = tag_of(&self.key, generated.src, generated.dst, &draft.bytes[start..data_end]);
+        draft.push(&tag);
         let len = draft.len;
         // The draft is no longer than PACKET_LEN_MAX.
-        let (ip, udp) = draft.bytes[..len].split_at_mut(ip_len);
-        let udp_len = udp.len() as u16;
-        udp[..2].copy_from_slice(&self.port.to_be_bytes());
-        udp[2..4].copy_from_slice(&self.port.to_be_bytes());
-        udp[4..6].copy_from_slice(&udp_len.to_be_bytes());
-        udp[6..8].fill(0);
-        let pseudo = match (generated.src, generated.dst) {
-            (Addr::V4(src), Addr::V4(dst)) => {
-                ip[..4].copy_from_slice(&[0x45, 0, (len >> 8) as u8, len as u8]);
-                // Whole, and to be kept so.
-                ip[4..12].copy_from_slice(&[0, 0, 0x40, 0, HOPS, protocol::UDP, 0, 0]);
-                ip[12..16].copy_from_slice(&src.to_be_bytes());
-                ip[16..20].copy_from_slice(&dst.to_be_bytes());
-                let sum = checksum::of(ip);
-                ip[10..12].copy_from_slice(&sum.to_be_bytes());
-                checksum::pseudo_header(&ip[12..16], &ip[16..20], u32::from(udp_len), protocol::UDP)
-            }
-            (src, dst) => {
-                ip[..4].copy_from_slice(&[0x60, 0, 0, 0]);
-                ip[4..6].copy_from_slice(&udp_len.to_be_bytes());
-                ip[6..8].copy_from_slice(&[protocol::UDP, HOPS]);
-                ip[8..24].copy_from_slice(&octets(src));
-                ip[24..40].copy_from_slice(&octets(dst));
-                checksum::pseudo_header(&ip[8..24], &ip[24..40], u32::from(udp_len), protocol::UDP)
-            }
-        };
-        // Zero says that there is no checksum (RFC 768).
-        let sum = match checksum::finish(checksum::sum(pseudo, udp)) {
-            0 => u16::MAX,
-            sum => sum,
-        };
-        udp[6..8].copy_from_slice(&sum.to_be_bytes());
-    }
-}
-
-const fn octets(addr: Addr) -> [u8; 16] {
-    match addr {
-        Addr::V4(a) => (a as u128).to_be_bytes(),
-        Addr::V6(a) => a.to_be_bytes(),
+        write_udp(&mut draft.bytes[..len], generated.src, generated.dst, (self.port, self.port));
     }
 }
 
@@ -241,19 +242,26 @@ impl fmt::Display for DatagramError {
 impl std::error::Error for DatagramError {}
 
 impl<'a> Datagram<'a> {
-    /// Reads a UDP payload.
+    /// The name of the program that a UDP payload says it is of, before anything is proven: it tells which key to read
+    /// it with.
+    #[must_use]
+    pub fn program_of(payload: &[u8]) -> Option<&[u8; 32]> {
+        payload.first_chunk::<HEADER_LEN>()?.last_chunk()
+    }
+
+    /// Reads the payload of a UDP datagram between two addresses.
     ///
     /// # Errors
     /// The first offence found; nothing but the version is looked at before the tag.
-    pub fn read(payload: &'a [u8], key: &[u8; 32]) -> Result<Datagram<'a>, DatagramError> {
+    pub fn read(src: Addr, dst: Addr, payload: &'a [u8], key: &[u8; 32]) -> Result<Datagram<'a>, DatagramError> {
         let (signed, tag) = payload.split_last_chunk::<TAG_LEN>().ok_or(DatagramError::Truncated)?;
         let (header, data) = signed.split_first_chunk::<HEADER_LEN>().ok_or(DatagramError::Truncated)?;
         if header[0] != VERSION {
             return Err(DatagramError::UnknownVersion(header[0]));
         }
-        let expected = blake3::keyed_hash(key, signed);
+        let expected = tag_of(key, src, dst, signed);
         // In constant time: how many bytes of a forged tag are right is not to be told.
-        let differing = expected.as_bytes().iter().zip(tag).fold(0, |differing, (a, b)| differing | (a ^ b));
+        let differing = expected.iter().zip(tag).fold(0, |differing, (a, b)| differing | (a ^ b));
         if differing != 0 {
             return Err(DatagramError::BadTag);
         }
@@ -279,6 +287,7 @@ mod tests {
     use super::*;
     use crate::generate::Data;
     use crate::parse::{Transport, headers, transport};
+    use crate::rebuild::octets;
     use crate::samples::addr;
     use etherparse::{SlicedPacket, TransportSlice};
 
@@ -297,6 +306,10 @@ mod tests {
         let count = sender.send(generated, &mut |packet| packets.push(packet.to_vec())).unwrap();
         assert_eq!(usize::from(count), packets.len());
         packets
+    }
+
+    fn read<'a>(payload: &'a [u8], key: &[u8; 32]) -> Result<Datagram<'a>, DatagramError> {
+        Datagram::read(addr("192.0.2.1"), addr("10.0.0.5"), payload, key)
     }
 
     fn in_frame(packet: &[u8]) -> Vec<u8> {
@@ -320,7 +333,7 @@ mod tests {
                         assert_eq!((h.src, h.dst, h.end()), (addr(src), addr(dst), frame.len()));
                         let Transport::Udp(udp) = transport(&frame, &h) else { panic!("it is UDP") };
                         assert_eq!((udp.src_port, udp.dst_port), (4789, 4789));
-                        let datagram = Datagram::read(&frame[udp.payload], &KEY).unwrap();
+                        let datagram = Datagram::read(addr(src), addr(dst), &frame[udp.payload], &KEY).unwrap();
                         assert_eq!((datagram.program, datagram.batch, datagram.item), ([3; 32], 105, 1));
                         assert_eq!((usize::from(datagram.part), usize::from(datagram.parts)), (i, packets.len()));
                         assert_eq!(datagram.kind, Kind::Contents);
@@ -372,16 +385,21 @@ mod tests {
     fn every_changed_bit_is_noticed() {
         let packet = sent(&sender(1500), &generated("192.0.2.1", "10.0.0.5", b"some data")).remove(0);
         let payload = &packet[IPV4_LEN + UDP_LEN..];
-        assert_eq!(Datagram::read(payload, &KEY).unwrap().data, b"some data");
+        assert_eq!(read(payload, &KEY).unwrap().data, b"some data");
         for bit in 0..payload.len() * 8 {
             let mut changed = payload.to_vec();
             changed[bit / 8] ^= 1 << (bit % 8);
             let error = if bit < 8 { DatagramError::UnknownVersion(changed[0]) } else { DatagramError::BadTag };
-            assert_eq!(Datagram::read(&changed, &KEY), Err(error), "bit {bit}");
+            assert_eq!(read(&changed, &KEY), Err(error), "bit {bit}");
         }
-        assert_eq!(Datagram::read(payload, &[8; 32]), Err(DatagramError::BadTag));
+        assert_eq!(read(payload, &[8; 32]), Err(DatagramError::BadTag));
+        for (src, dst) in [("192.0.2.2", "10.0.0.5"), ("192.0.2.1", "10.0.0.6"), ("2001:db8::1", "2001:db8::5")] {
+            let moved = Datagram::read(addr(src), addr(dst), payload, &KEY);
+            assert_eq!(moved, Err(DatagramError::BadTag), "between other addresses");
+        }
+        assert_eq!(Datagram::program_of(payload), Some(&[3; 32]));
         for len in 0..HEADER_LEN + TAG_LEN {
-            assert_eq!(Datagram::read(&payload[..len], &KEY), Err(DatagramError::Truncated));
+            assert_eq!(read(&payload[..len], &KEY), Err(DatagramError::Truncated));
         }
     }
 
@@ -392,9 +410,9 @@ mod tests {
             let payload = &packet[IPV4_LEN + UDP_LEN..];
             let mut signed = payload[..payload.len() - TAG_LEN].to_vec();
             change(&mut signed);
-            let tag = blake3::keyed_hash(&KEY, &signed);
-            signed.extend(&tag.as_bytes()[..TAG_LEN]);
-            Datagram::read(&signed, &KEY).map(|datagram| datagram.parts).unwrap_err()
+            let tag = tag_of(&KEY, addr("192.0.2.1"), addr("10.0.0.5"), &signed);
+            signed.extend(tag);
+            read(&signed, &KEY).map(|datagram| datagram.parts).unwrap_err()
         };
         assert_eq!(with(&|signed| signed[1] = 2), DatagramError::UnknownKind(2));
         assert_eq!(with(&|signed| signed[5] = 1), DatagramError::BadPart { part: 1, parts: 1 });

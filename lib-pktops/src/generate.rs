@@ -1,9 +1,10 @@
 //! GENERATE: what a program has sent to its owner, and its form as bytes.
 //!
 //! The bytes of destinations: for each content the number of its destinations (16 bits), then each as a byte that is 4
-//! or 6 and the address. The bytes of contents: for each its protocol (8 bits), a byte that tells whether it has ports
-//! (0 or 1), the ports (16 bits each) if so, the length of the payload (16 bits), and the payload. Numbers are
-//! big-endian. How they are sent is in [`crate::datagram`].
+//! or 6 and the address. The bytes of contents: for each its protocol (8 bits), a byte whose lowest bit tells whether it has
+//! ports and whose next one whether it is of no whole packet (0 to 3), the ports (16 bits each) if so, the length of the
+//! payload (16 bits), and the payload. Numbers are big-endian. How they are sent is in [`crate::datagram`], how packets are
+//! made of them again in [`crate::rebuild`].
 
 use crate::group_by_content::{Content, Grouping};
 use core::fmt;
@@ -98,7 +99,7 @@ fn write_addr(addr: Addr, each: &mut dyn FnMut(&[u8])) {
 }
 
 fn write_content(content: &Content<'_>, each: &mut dyn FnMut(&[u8])) {
-    each(&[content.protocol, u8::from(content.ports.is_some())]);
+    each(&[content.protocol, u8::from(content.ports.is_some()) | u8::from(!content.whole) << 1]);
     if let Some((src, dst)) = content.ports {
         each(&src.to_be_bytes());
         each(&dst.to_be_bytes());
@@ -143,51 +144,121 @@ fn take_array<const N: usize>(bytes: &mut &[u8]) -> Result<[u8; N], DataError> {
     Ok(*taken)
 }
 
-fn bounded<T>(items: &[T]) -> Result<(), DataError> {
-    if items.len() < usize::from(WINDOW_MAX) { Ok(()) } else { Err(DataError::TooMany) }
+/// The destinations of each content, one after the other, from the bytes of [`Kind::Dests`]. Never allocates; ends behind
+/// the first error.
+#[derive(Clone, Debug)]
+pub struct Dests<'a>(Items<'a>);
+
+/// The contents, one after the other, from the bytes of [`Kind::Contents`]. Never allocates; ends behind the first error.
+#[derive(Clone, Debug)]
+pub struct Contents<'a>(Items<'a>);
+
+/// The destinations of one content.
+#[derive(Clone, Debug)]
+pub struct DestsOfOne<'a>(&'a [u8]);
+
+#[derive(Clone, Debug)]
+struct Items<'a> {
+    bytes: &'a [u8],
+    left: u16,
+}
+
+impl<'a> Items<'a> {
+    fn next<T>(&mut self, read: impl FnOnce(&mut &'a [u8]) -> Result<T, DataError>) -> Option<Result<T, DataError>> {
+        if self.bytes.is_empty() {
+            return None;
+        }
+        let left = self.left.checked_sub(1).ok_or(DataError::TooMany);
+        let read = left.and_then(|left| {
+            self.left = left;
+            read(&mut self.bytes)
+        });
+        if read.is_err() {
+            self.bytes = &[];
+        }
+        Some(read)
+    }
+}
+
+impl<'a> Dests<'a> {
+    /// Those in `bytes`.
+    #[must_use]
+    pub const fn new(bytes: &'a [u8]) -> Dests<'a> {
+        Dests(Items { bytes, left: WINDOW_MAX })
+    }
+}
+
+impl<'a> Contents<'a> {
+    /// Those in `bytes`.
+    #[must_use]
+    pub const fn new(bytes: &'a [u8]) -> Contents<'a> {
+        Contents(Items { bytes, left: WINDOW_MAX })
+    }
+}
+
+impl<'a> Iterator for Dests<'a> {
+    type Item = Result<DestsOfOne<'a>, DataError>;
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next(|bytes| {
+            let count = u16::from_be_bytes(take_array(bytes)?);
+            if count > WINDOW_MAX {
+                return Err(DataError::TooMany);
+            }
+            let all = *bytes;
+            for _ in 0..count {
+                take_addr(bytes)?;
+            }
+            Ok(DestsOfOne(&all[..all.len() - bytes.len()]))
+        })
+    }
+}
+
+impl Iterator for DestsOfOne<'_> {
+    type Item = Addr;
+    fn next(&mut self) -> Option<Addr> {
+        // They were read before, so there is no error.
+        take_addr(&mut self.0).ok()
+    }
+}
+
+impl<'a> Iterator for Contents<'a> {
+    type Item = Result<Content<'a>, DataError>;
+    fn next(&mut self) -> Option<Self::Item> {
+        self.0.next(|bytes| {
+            let [protocol, flags] = take_array(bytes)?;
+            let ports = match flags {
+                0 | 2 => None,
+                1 | 3 => Some((u16::from_be_bytes(take_array(bytes)?), u16::from_be_bytes(take_array(bytes)?))),
+                tag => return Err(DataError::UnknownTag(tag)),
+            };
+            let len = u16::from_be_bytes(take_array(bytes)?);
+            Ok(Content { protocol, ports, whole: flags & 2 == 0, payload: take(bytes, usize::from(len))? })
+        })
+    }
+}
+
+fn take_addr(bytes: &mut &[u8]) -> Result<Addr, DataError> {
+    match take_array::<1>(bytes)? {
+        [4] => Ok(Addr::V4(u32::from_be_bytes(take_array(bytes)?))),
+        [6] => Ok(Addr::V6(u128::from_be_bytes(take_array(bytes)?))),
+        [tag] => Err(DataError::UnknownTag(tag)),
+    }
 }
 
 /// The destinations of each content, from the bytes of [`Kind::Dests`].
 ///
 /// # Errors
 /// The first offence found.
-pub fn read_dests(mut bytes: &[u8]) -> Result<Vec<Vec<Addr>>, DataError> {
-    let mut all = Vec::new();
-    while !bytes.is_empty() {
-        bounded(&all)?;
-        let count = u16::from_be_bytes(take_array(&mut bytes)?);
-        let mut dests = Vec::new();
-        for _ in 0..count {
-            bounded(&dests)?;
-            dests.push(match take_array::<1>(&mut bytes)? {
-                [4] => Addr::V4(u32::from_be_bytes(take_array(&mut bytes)?)),
-                [6] => Addr::V6(u128::from_be_bytes(take_array(&mut bytes)?)),
-                [tag] => return Err(DataError::UnknownTag(tag)),
-            });
-        }
-        all.push(dests);
-    }
-    Ok(all)
+pub fn read_dests(bytes: &[u8]) -> Result<Vec<Vec<Addr>>, DataError> {
+    Dests::new(bytes).map(|dests| dests.map(Iterator::collect)).collect()
 }
 
 /// The contents, from the bytes of [`Kind::Contents`].
 ///
 /// # Errors
 /// The first offence found.
-pub fn read_contents(mut bytes: &[u8]) -> Result<Vec<Content<'_>>, DataError> {
-    let mut all = Vec::new();
-    while !bytes.is_empty() {
-        bounded(&all)?;
-        let [protocol, has_ports] = take_array(&mut bytes)?;
-        let ports = match has_ports {
-            0 => None,
-            1 => Some((u16::from_be_bytes(take_array(&mut bytes)?), u16::from_be_bytes(take_array(&mut bytes)?))),
-            tag => return Err(DataError::UnknownTag(tag)),
-        };
-        let len = u16::from_be_bytes(take_array(&mut bytes)?);
-        all.push(Content { protocol, ports, payload: take(&mut bytes, usize::from(len))? });
-    }
-    Ok(all)
+pub fn read_contents(bytes: &[u8]) -> Result<Vec<Content<'_>>, DataError> {
+    Contents::new(bytes).collect()
 }
 
 #[cfg(test)]
@@ -221,15 +292,17 @@ mod tests {
     fn contents_are_read_as_they_were_written() {
         let long = vec![7; 60_000];
         let all = vec![
-            Content { protocol: 17, ports: Some((1, 65_535)), payload: &long },
-            Content { protocol: 1, ports: None, payload: b"" },
+            Content { protocol: 17, ports: Some((1, 65_535)), whole: true, payload: &long },
+            Content { protocol: 1, ports: None, whole: true, payload: b"" },
+            Content { protocol: 17, ports: Some((2, 3)), whole: false, payload: b"first" },
+            Content { protocol: 17, ports: None, whole: false, payload: b"later" },
         ];
         let mut bytes = Vec::new();
         all.iter().for_each(|content| write_content(content, &mut |piece| bytes.extend_from_slice(piece)));
         assert_eq!(read_contents(&bytes), Ok(all));
         assert_eq!(read_contents(&bytes[..bytes.len() - 1]), Err(DataError::Truncated));
-        bytes[1] = 2;
-        assert_eq!(read_contents(&bytes), Err(DataError::UnknownTag(2)));
+        bytes[1] = 4;
+        assert_eq!(read_contents(&bytes), Err(DataError::UnknownTag(4)));
         assert_eq!(read_contents(&[0; 4 * 257]), Err(DataError::TooMany));
     }
 }

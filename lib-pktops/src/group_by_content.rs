@@ -1,11 +1,12 @@
 //! GROUP_BY_CONTENT: which packets say the same, and to whom it is said.
 //!
-//! A packet's content is its protocol, its ports, and the payload that [`crate::parse::transport`] finds; the checksums
-//! of TCP and UDP are no part of it. Contents are compared byte by byte; a hash only tells which to compare.
+//! A packet's content is its protocol, its ports, and the payload that [`crate::parse::transport`] finds, and whether that
+//! is all of a datagram; the checksums of TCP and UDP are no part of it. Contents are compared byte by byte; a hash only
+//! tells which to compare.
 
 use crate::equals::Equals;
 use crate::packet_set::{PacketSet, packets};
-use crate::parse::{Headers, transport};
+use crate::parse::{Fragment, Headers, Transport, transport};
 use ahash::RandomState;
 use vinet_trusted::addr::Addr;
 use vinet_trusted::gate::ScanPermit;
@@ -18,6 +19,8 @@ pub struct Content<'a> {
     pub protocol: u8,
     /// Source and destination port, where the packet has them.
     pub ports: Option<(u16, u16)>,
+    /// Whether it is the content of a whole packet: neither of a fragment, nor of one with a broken transport header.
+    pub whole: bool,
     /// What is behind the transport header, or, where there is none that is known, behind the IP header.
     pub payload: &'a [u8],
 }
@@ -27,10 +30,13 @@ impl<'a> Content<'a> {
     #[must_use]
     pub fn of(frame: &'a [u8], headers: &Headers, packet: &Packet) -> Content<'a> {
         let port = |number| packet.number(number).map(|port| port as u16);
+        let transport = transport(frame, headers);
+        let broken = matches!(&transport, Transport::Other(other) if other.irregular.is_some());
         Content {
             protocol: headers.protocol,
             ports: port(Number::SrcPort).zip(port(Number::DstPort)),
-            payload: &frame[transport(frame, headers).payload()],
+            whole: headers.fragment == Fragment::Whole && !broken,
+            payload: &frame[transport.payload()],
         }
     }
 }

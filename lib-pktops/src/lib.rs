@@ -6,7 +6,7 @@
 //!
 //! A program on windows of one packet that looks at addresses, headers and words decides one thing, and runs as a
 //! table or a lowered plan; every other program runs as it is written, on windows of up to 256 packets (`walk`).
-//! What a program generates becomes packets in [`datagram`].
+//! What a program generates becomes packets in [`datagram`], and what it took together packets again in [`rebuild`].
 #![forbid(unsafe_code)]
 
 mod address_classes;
@@ -26,6 +26,7 @@ pub mod lower;
 pub mod packet;
 pub mod packet_set;
 pub mod parse;
+pub mod rebuild;
 pub mod reference;
 #[cfg(test)]
 mod samples;

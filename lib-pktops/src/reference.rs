@@ -252,8 +252,8 @@ fn encode(data: &meaning::Data, contents: &[Content<'_>]) -> (Kind, Vec<u8>) {
         }
         meaning::Data::Contents(all) => {
             for content in all {
-                let Content { protocol, ports, payload } = contents[*content as usize];
-                bytes.extend([protocol, u8::from(ports.is_some())]);
+                let Content { protocol, ports, whole, payload } = contents[*content as usize];
+                bytes.extend([protocol, u8::from(ports.is_some()) | u8::from(!whole) << 1]);
                 bytes.extend(ports.iter().flat_map(|(src, dst)| [src.to_be_bytes(), dst.to_be_bytes()]).flatten());
                 bytes.extend((payload.len() as u16).to_be_bytes());
                 bytes.extend(payload);

@@ -689,7 +689,7 @@ fn equal_contents_are_generated_once_with_their_destinations() {
         let to = |hosts: &[&str]| hosts.iter().map(|host| addr(host)).collect::<Vec<_>>();
         let expected = vec![to(&["10.0.0.2", "10.0.0.3", "10.0.0.2"]), to(&["10.0.0.3"]), to(&["10.0.0.4"])];
         assert_eq!(read_dests(&dests.bytes), Ok(expected));
-        let content = |port, payload| Content { protocol: 17, ports: Some((1, port)), payload };
+        let content = |port, payload| Content { protocol: 17, ports: Some((1, port)), whole: true, payload };
         let expected = vec![content(9, &b"film"[..]), content(9, b"news"), content(8, b"film")];
         assert_eq!(read_contents(&contents.bytes), Ok(expected));
     }
