@@ -4,11 +4,14 @@
 //! turn on a board under a sequence lock. So a [`Snapshot`] of one worker is that of the end of one turn, never
 //! of the middle, and since a packet is received by the worker that handles it, whoever polled it, the equation
 //!
-//! > received + from TAP + own ICMP + expanded = sent + every named drop + to TAP + consumed + held + queued
+//! > received + from TAP + own ICMP + fragments + generated + expanded = sent + every named drop + to TAP + consumed +
+//! > held + queued
 //!
-//! holds in every snapshot, under load too ([`Snapshot::balance`]). *Held* are packets that wait for a next hop,
-//! *queued* those that wait for a transmit ring. *Expanded* are the fragments of a packet beyond the first. An ICMP
-//! error that is made in the buffer of a dropped packet counts as that drop and as one of our own packets.
+//! holds in every snapshot, under load too ([`Snapshot::balance`]). *Held* are packets that wait for a next hop or
+//! in a window, *queued* those that wait for a transmit ring. *Fragments* are those of a packet beyond the first.
+//! *Generated* are the packets that programs send, *expanded* those that an expander sends, both with those that could
+//! not be made and are drops at once; what an expander takes in is *consumed*. An ICMP error that is made in the buffer of
+//! a dropped packet counts as that drop and as one of our own packets.
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering, fence};
@@ -64,11 +67,21 @@ totals! {
     /// ICMP errors of our own.
     own_icmp,
     /// Fragments made beyond the first of each packet.
+    fragments,
+    /// Packets that programs generated, those that could not be made or sent included.
+    generated,
+    /// Packets that the expander made, those that could not be made or sent included.
     expanded,
-    /// Packets that were taken up into something else and do not leave as themselves.
+    /// Packets that were taken up into something else and do not leave as themselves: the expander's datagrams.
     consumed,
-    /// Packets that wait for a next hop now.
+    /// Packets that wait for a next hop or in a window now.
     held,
+    /// Windows that were run before they were full or their time was up, because all windows together were full.
+    windows_cut,
+    /// Batches that the expander has begun.
+    batches,
+    /// Batches of which something was still missing when the expander gave them up.
+    batches_incomplete,
     /// Packets that wait for a transmit ring now.
     queued,
     /// Packets polled here and handed over to the worker that their source belongs to.
@@ -251,7 +264,7 @@ impl std::ops::Deref for Snapshot {
 /// Both sides of the conservation equation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Balance {
-    /// Received, from TAP, own ICMP, expanded.
+    /// Received, from TAP, own ICMP, fragments, generated, expanded.
     pub entered: u64,
     /// Sent, dropped, to TAP, consumed.
     pub left: u64,
@@ -312,7 +325,7 @@ impl Snapshot {
     pub fn balance(&self) -> Balance {
         let received: u64 = self.ports.iter().map(|port| port.rx_packets).sum();
         let sent: u64 = self.ports.iter().map(|port| port.tx_packets).sum();
-        let entered = received + self.from_tap + self.own_icmp + self.expanded;
+        let entered = received + self.from_tap + self.own_icmp + self.fragments + self.generated + self.expanded;
         let left = sent + self.dropped() + self.to_tap + self.consumed;
         let inside = self.held + self.queued;
         Balance { entered, left, inside, difference: i128::from(entered) - i128::from(left) - i128::from(inside) }

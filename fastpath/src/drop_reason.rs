@@ -74,6 +74,27 @@ drop_reasons! {
     Program = "program",
     /// Its owner's programs are over their packet rate, and the policy says to drop.
     OverBudget = "over_budget",
+    /// A program generates more than the policy's rate; what it generates is sent whole or not at all.
+    GenerateOverRate = "generate_over_rate",
+    /// What a program generates cannot be sent: addresses of two families, an MTU below 576, or more than the worker
+    /// sends at once.
+    GenerateUnsendable = "generate_unsendable",
+    /// A packet that a program generates, and there was no packet buffer for it.
+    GenerateNoBuffer = "generate_no_buffer",
+    /// For the expander, and not of the form of generated packets.
+    ExpandMalformed = "expand_malformed",
+    /// For the expander, of a program that it has no key for.
+    ExpandUnknownProgram = "expand_unknown_program",
+    /// For the expander, and its tag was not made with the program's key for these addresses.
+    ExpandBadTag = "expand_bad_tag",
+    /// For the expander, of a batch or a part of one that it has had, or too old to tell.
+    ExpandReplayed = "expand_replayed",
+    /// An expanded packet to a destination outside the expander's prefix, which is not made.
+    ExpandNotOwned = "expand_not_owned",
+    /// An expanded packet that cannot be made of its content: TCP, fragments, or longer than a packet here.
+    ExpandNotRebuilt = "expand_not_rebuilt",
+    /// An expanded packet, and there was no packet buffer for it.
+    ExpandNoBuffer = "expand_no_buffer",
     /// The TTL or hop limit ran out.
     TtlExpired = "ttl_expired",
     /// No route to the destination.

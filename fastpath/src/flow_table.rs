@@ -35,7 +35,7 @@ pub use program::{Install, InstallId, ProgramCounts};
 pub use writer::{Batch, CELLS_PER_PROGRAM_MAX, CHAIN_LEN_MAX, Finished, InstallError, StartError, TableWriter};
 
 pub(crate) use found::{Findings, Found};
-pub(crate) use program::{Installed, Meter, Outcome, ProgramCounters};
+pub(crate) use program::{BATCH_WORKER_SHIFT, Generator, Installed, Meter, NotSent, Outcome, ProgramCounters};
 
 use crate::publication::Reader;
 use act::{Act, ActKind};
@@ -65,6 +65,15 @@ impl TableScratch {
     pub fn new() -> TableScratch {
         TableScratch { v4: Scratch::new(), v6: Scratch::new(), finds: Finds::new() }
     }
+    /// Adds the packet of `lane` to the burst that is looked up next.
+    pub(crate) fn push(&mut self, lane: u8, src: Addr, dst: Addr) {
+        match (src, dst) {
+            (Addr::V4(src), Addr::V4(dst)) => self.push_v4(lane, src, dst),
+            (Addr::V6(src), Addr::V6(dst)) => self.push_v6(lane, src, dst),
+            // A packet's addresses are of one family.
+            _ => {}
+        }
+    }
     /// Adds the IPv4 packet of `lane`, below [`BURST_LEN_MAX`](crate::port::BURST_LEN_MAX), to the burst that is looked
     /// up next. What is beyond that many packets is not looked up.
     #[inline(always)]
@@ -93,7 +102,7 @@ impl FlowTable {
 
     /// Looks up the burst in `scratch`, which then holds no packets any more, and tells what it found.
     #[inline]
-    pub(crate) fn look_up<'r>(&'r self, reader: &'r Reader, scratch: &'r mut TableScratch) -> Findings<'r> {
+    pub(crate) fn look_up<'f, 'r>(&'r self, reader: &'r Reader, scratch: &'f mut TableScratch) -> Findings<'f, 'r> {
         let TableScratch { v4, v6, finds } = scratch;
         finds.clear();
         // What comes next is the counting of a verdict, or the running of a program.
@@ -110,7 +119,7 @@ impl FlowTable {
             self.v6.look_up(reader, v6, finds, meet);
             v6.clear();
         }
-        Findings::new(finds)
+        Findings::new(finds, reader)
     }
 
     /// Looks up the burst in `scratch`, as a worker does, and gives a bit for each lane whose packet some program
@@ -120,17 +129,21 @@ impl FlowTable {
         self.look_up(reader, scratch).lanes()
     }
 
-    /// Gives the programs to run on a packet to `run`, in order, until it breaks.
+    /// Gives the programs to run on a packet to `run`, in order, from the one behind `after` on, until it breaks.
     #[inline]
     pub(crate) fn each_run<'r>(
         &'r self,
         reader: &'r Reader,
         (src, dst): (Addr, Addr),
         found: &Found<'r>,
+        mut after: Option<InstallId>,
         mut run: impl FnMut(&'r Installed) -> ControlFlow<()>,
     ) {
         if !found.more {
-            self.each_of((src, dst), found.run, &mut run);
+            self.each_of((src, dst), found.run, |program| match after {
+                Some(after) if program.id <= after => ControlFlow::Continue(()),
+                _ => run(program),
+            });
             return;
         }
         let mut acts = [Act::NOTHING; SHAPES_MAX];
@@ -146,7 +159,6 @@ impl FlowTable {
         } else if let Some(pair) = key::V6::of(src, dst) {
             self.v6.each_act(reader, pair, take);
         }
-        let mut after = None;
         loop {
             let mut next: Option<&Installed> = None;
             for &act in &acts {
@@ -196,6 +208,11 @@ impl FlowTable {
 }
 
 impl Installed {
+    /// Its name.
+    #[inline]
+    pub(crate) fn id(&self) -> InstallId {
+        self.id
+    }
     /// Its place among the counters.
     #[inline]
     pub(crate) fn slot(&self) -> u32 {

@@ -85,6 +85,16 @@ impl Lane {
     pub(crate) fn goes_on(&self) -> bool {
         matches!(self.way, Way::Pass | Way::Transit)
     }
+    /// Looks up its route again, for a packet that goes on but had to wait: it may now be for the router itself.
+    pub(crate) fn route_again(&mut self, fib: &Fib, dst: Addr) {
+        let (hop, station) = fib.look_up_both(dst);
+        self.station = station;
+        self.way = match hop {
+            Hop::Local => Way::Kernel,
+            _ if self.can_pass() => Way::Pass,
+            _ => Way::Transit,
+        };
+    }
     /// Adds it to the look-ups of the burst in which it has this number.
     #[inline]
     pub(crate) fn look_up_in(&self, scratch: &mut TableScratch, number: u8, wide: &Wide) {
@@ -196,10 +206,14 @@ impl Lane {
             Err(NotForwardable::NotIp { .. }) => Way::Drop(DropReason::EtherTypeUnknown),
             Err(NotForwardable::Malformed(cause)) => Way::Drop((*cause).into()),
         };
-        let is_plain = usize::from(self.l3_offset) == ETHERNET_LEN && self.station != Station::NONE && self.ttl > 1;
-        if self.way == Way::Transit && is_plain {
+        if self.way == Way::Transit && self.can_pass() {
             self.way = Way::Pass;
         }
+    }
+
+    /// Whether it can leave with the header that it has, written anew.
+    fn can_pass(&self) -> bool {
+        usize::from(self.l3_offset) == ETHERNET_LEN && self.station != Station::NONE && self.ttl > 1
     }
 }
 

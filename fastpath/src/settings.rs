@@ -1,6 +1,6 @@
 //! What a fast path is started with. Plain values; the control core makes them from the configuration file.
 
-use vinet_trusted::addr::PrefixSet;
+use vinet_trusted::addr::{Addr, Prefix, PrefixSet};
 
 /// Settings of all workers.
 #[derive(Clone, Debug)]
@@ -15,12 +15,19 @@ pub struct Settings {
     pub table: TableLimits,
     /// Bounds of the hold queue.
     pub hold: HoldLimits,
+    /// Packets that may wait in the windows of each worker, all programs together. One more has the window run that was
+    /// begun first.
+    pub window_packets_max: usize,
     /// Bounds of our own ICMP.
     pub icmp: IcmpLimits,
     /// Bounds of the slow path.
     pub slow_path: SlowPathLimits,
     /// Packets on their way from one worker to another, for each pair, where a device does not keep sources together.
     pub handover_len: usize,
+    /// Whose generated packets are expanded here, at most [`crate::expander::RULES_MAX`].
+    pub expand: Vec<ExpandRule>,
+    /// Bounds of the expander.
+    pub expand_limits: ExpandLimits,
 }
 
 /// [`Settings::handover_len`] where nothing else is said: what comes at 5 million packets a second while the other
@@ -35,10 +42,52 @@ impl Default for Settings {
             idle: Idle::Backoff,
             table: TableLimits::default(),
             hold: HoldLimits::default(),
+            window_packets_max: 1024,
             icmp: IcmpLimits::default(),
             slow_path: SlowPathLimits::default(),
             handover_len: HANDOVER_LEN_DEFAULT,
+            expand: Vec::new(),
+            expand_limits: ExpandLimits::default(),
         }
+    }
+}
+
+/// One program whose generated packets are expanded: sent on as the packets that the program took together.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub struct ExpandRule {
+    /// The address of this router that the program sends to.
+    pub own: Addr,
+    /// The UDP port that it sends to.
+    pub port: u16,
+    /// The destinations that expanded packets may have.
+    pub prefix: Prefix,
+    /// The program's name.
+    pub program: [u8; 32],
+    /// The key of its tags.
+    pub key: [u8; 32],
+}
+
+impl std::fmt::Debug for ExpandRule {
+    /// Without the key.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("ExpandRule").field("own", &self.own).field("port", &self.port).finish_non_exhaustive()
+    }
+}
+
+/// Bounds of each worker's expander.
+#[derive(Clone, Copy, Debug)]
+pub struct ExpandLimits {
+    /// Batches that are put together at once. One more has one of these given up: one that is finished, else the oldest.
+    pub batches_max: usize,
+    /// Datagrams that are kept at once. One more has the oldest batch given up.
+    pub datagrams_max: usize,
+    /// How long after its first datagram a batch is given up.
+    pub wait_max_ns: u64,
+}
+
+impl Default for ExpandLimits {
+    fn default() -> Self {
+        ExpandLimits { batches_max: 64, datagrams_max: 1024, wait_max_ns: 100_000_000 }
     }
 }
 

@@ -17,9 +17,12 @@
 //! its checksum 4 ns; the route 2 ns; the link header, hop and queue 3 ns; the programs' front 2 ns where programs
 //! are installed and none wants the packet. `l3fwd` takes 4.8 ns beyond the driver for what it does of this.
 
+mod expand;
 mod kernel;
+mod originate;
 mod programs;
 mod rarely;
+mod windows;
 
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -32,6 +35,7 @@ use crate::clock::Clock;
 use crate::counters::{CounterBoard, Tally};
 use crate::distributor::Distributor;
 use crate::drop_reason::DropReason;
+use crate::expander::Expander;
 use crate::fib::{Fib, FibRoot, Hop, Neighbour, Station};
 use crate::flow_table::{FlowTable, Found, Meter, TableScratch};
 use crate::fragment::FragmentScratch;
@@ -43,6 +47,8 @@ use crate::publication::Reader;
 use crate::queue::{Flushed, OutputQueue};
 use crate::settings::{Idle, Settings};
 use crate::slow_path::SlowPathEnd;
+use programs::Ran;
+use windows::WindowRoom;
 
 /// Empty turns after which a worker that backs off sleeps.
 const EMPTY_TURNS_MAX: u32 = 200;
@@ -90,6 +96,9 @@ struct Exit<T: TxQueue, P> {
     failed_asks: Meter,
     cutter: FragmentScratch,
     fragments: Burst<T::Buf>,
+    /// Packets that wait for programs that look at several together.
+    room: WindowRoom<T::Buf>,
+    expander: Option<Box<Expander>>,
     /// Dropped packets, given back to their pool together.
     dropped: Burst<T::Buf>,
     tally: Tally,
@@ -155,6 +164,8 @@ where
                 failed_asks: Meter::with_burst(FAILED_ASKS_PPS, FAILED_ASKS_PPS / 10),
                 cutter: FragmentScratch::new(),
                 fragments: Burst::new(),
+                room: WindowRoom::new(settings.window_packets_max),
+                expander: Expander::new(&settings.expand, settings.expand_limits).map(Box::new),
                 dropped: Burst::new(),
                 tally: Tally::new(ports),
             },
@@ -174,7 +185,10 @@ where
             empty_turns += 1;
             if self.idle == Idle::Backoff && empty_turns > EMPTY_TURNS_MAX {
                 self.board.show(&mut self.exit.tally);
-                self.reader.while_offline(|| std::thread::sleep(sleep));
+                // Nobody sleeps longer than the first window waits.
+                let due = self.exit.room.earliest_ns().map(|at| at.saturating_sub(self.clock.now_ns()));
+                let sleep_now = due.map_or(sleep, |due_ns| sleep.min(Duration::from_nanos(due_ns)));
+                self.reader.while_offline(|| std::thread::sleep(sleep_now));
                 sleep = (sleep * 2).min(SLEEP_MAX);
             }
         }
@@ -186,6 +200,9 @@ where
         self.reader.quiescent();
         let now_ns = self.clock.now_ns();
         self.exit.now_ns = now_ns;
+        if self.exit.room.len() > 0 || self.exit.expander.as_ref().is_some_and(|e| e.earliest_ns() <= now_ns) {
+            self.attend_to_waiting(now_ns);
+        }
         let mut received = 0;
         for port in 0..self.rx.len() {
             received += self.receive(port, now_ns);
@@ -196,7 +213,7 @@ where
         let is_idle = !self.exit.flush() && received == 0 && !sent_for_kernel;
 
         let totals = &mut self.exit.tally.totals;
-        totals.held = self.exit.hold.len() as u64;
+        totals.held = (self.exit.hold.len() + self.exit.room.len()) as u64;
         totals.queued = self.exit.queues.iter().map(|queue| queue.len() as u64).sum();
         totals.turns += 1;
         totals.turns_empty += u64::from(received == 0);
@@ -283,6 +300,14 @@ where
         self.exit.free_dropped();
     }
 
+    /// Runs the windows whose time is up, and gives up the batches whose is.
+    fn attend_to_waiting(&mut self, now_ns: u64) {
+        let fib = self.fib.read(&self.reader);
+        let context = Context { reader: &self.reader, table: &self.table, fib, input: 0, now_ns };
+        self.exit.attend_to_windows(&context);
+        self.exit.attend_to_expander(&context);
+    }
+
     /// Sends the held packets whose next hops are known by now, and ends those whose time is up.
     fn attend_to_held(&mut self, now_ns: u64) {
         if self.exit.hold.is_empty() {
@@ -319,6 +344,7 @@ where
         self.exit.flush();
         let tally = &mut self.exit.tally;
         let mut waiting: usize = self.exit.queues.iter_mut().map(OutputQueue::clear).sum();
+        waiting += self.exit.room.clear();
         while self.exit.hold.pop().is_some() {
             waiting += 1;
         }
@@ -330,6 +356,7 @@ where
 }
 
 /// What the handling of one burst refers to.
+#[derive(Clone, Copy)]
 struct Context<'r> {
     reader: &'r Reader,
     table: &'r FlowTable,
@@ -367,24 +394,25 @@ where
         match lane.way {
             Way::Pass => self.pass(packet, lane, context),
             Way::Transit => self.forward(packet, lane, context),
-            Way::Kernel => self.give_to_kernel(packet, lane.l3_offset, context.input),
+            Way::Kernel => self.give_to_router(packet, lane, context),
             Way::Drop(reason) => self.drop(packet, reason),
         }
     }
 
     /// A packet that programs want: what they leave of it goes on.
     #[inline(never)]
-    fn meet_programs(
+    fn meet_programs<'r>(
         &mut self,
         packet: T::Buf,
         lane: &Lane,
         pair: (Addr, Addr),
-        found: &Found<'_>,
-        context: &Context<'_>,
+        found: &Found<'r>,
+        context: &Context<'r>,
     ) {
-        match self.run_programs(packet.bytes(), pair, found, context) {
-            Some(reason) => self.drop(packet, reason),
-            None => self.go(packet, lane, context),
+        match self.run_programs(packet.bytes(), pair, found, None, context) {
+            Ran::Forward => self.go(packet, lane, context),
+            Ran::Drop(reason) => self.drop(packet, reason),
+            Ran::Wait { program, is_bystander } => self.wait(packet, (lane, pair), program, is_bystander, context),
         }
     }
 

@@ -92,8 +92,13 @@ fn lab(icmp: IcmpLimits) -> Lab {
         .enumerate()
     {
         let id = InstallId(id as u64 + 1);
-        let install =
-            Install { id, executable: Arc::clone(&executable), packet_rate: 0, over_budget: OverBudget::Drop };
+        let install = Install {
+            id,
+            executable: Arc::clone(&executable),
+            packet_rate: 0,
+            over_budget: OverBudget::Drop,
+            generate_key: [0; 32],
+        };
         lab.table.install(install).expect("within the bounds");
     }
     lab.routes.route(net("203.0.113.0/24"), Target::Blackhole);

@@ -180,7 +180,13 @@ fn every_packet_has_an_end_under_load_and_faults() {
             next += 1;
             let executable = programs[random.below(programs.len() as u64) as usize].clone();
             let over_budget = if next % 2 == 0 { OverBudget::Forward } else { OverBudget::Drop };
-            batch.install(Install { id: InstallId(next), executable, packet_rate: 20_000, over_budget });
+            batch.install(Install {
+                id: InstallId(next),
+                executable,
+                packet_rate: 20_000,
+                over_budget,
+                generate_key: [0; 32],
+            });
             coming.push(next);
         }
         let going = if installed.len() > 20 {
@@ -259,7 +265,7 @@ fn every_packet_has_an_end_under_load_and_faults() {
     }
     assert!(counts.handed_over > 0, "{counts:?}");
     assert_eq!(counts.handed_over, counts.taken_over, "what was on its way at the end is counted too");
-    assert!(counts.own_icmp > 0 && counts.expanded > 0 && counts.to_tap > 0 && counts.from_tap > 0, "{counts:?}");
+    assert!(counts.own_icmp > 0 && counts.fragments > 0 && counts.to_tap > 0 && counts.from_tap > 0, "{counts:?}");
     // With the workers gone, everything withdrawn is freed.
     finished += table.reclaim().len();
     assert_eq!(finished, withdrawn);

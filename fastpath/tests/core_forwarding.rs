@@ -247,7 +247,7 @@ fn a_packet_above_the_mtu_is_cut_or_its_sender_is_told() {
     assert_eq!((told[0][34], told[0][35], u16::from_be_bytes([told[0][40], told[0][41]])), (3, 4, 600));
     assert_eq!((told[1][54], told[1][55], u32::from_be_bytes(told[1][58..62].try_into().expect("four"))), (2, 0, 600));
     let counts = lab.stop();
-    assert_eq!((counts.expanded, counts.drop(DropReason::TooBig)), (2, 2));
+    assert_eq!((counts.fragments, counts.drop(DropReason::TooBig)), (2, 2));
 }
 
 #[test]

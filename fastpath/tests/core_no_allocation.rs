@@ -61,8 +61,13 @@ fn a_worker_that_polls_neither_allocates_nor_frees() {
     };
     // Two workers that hand packets over to each other.
     let mut lab = Lab::with_rx_queues(settings, ports, watch, 1);
-    let install =
-        |id, executable| Install { id: InstallId(id), executable, packet_rate: 0, over_budget: OverBudget::Drop };
+    let install = |id, executable| Install {
+        id: InstallId(id),
+        executable,
+        packet_rate: 0,
+        over_budget: OverBudget::Drop,
+        generate_key: [0; 32],
+    };
     let mut batch = Batch::new();
     batch
         .install(install(1, firewall("10.0.1.2", &[net("10.0.0.64/26")])))
@@ -109,7 +114,7 @@ fn a_worker_that_polls_neither_allocates_nor_frees() {
     }
     let counts = lab.counters.snapshot();
     assert!(counts.handed_over > 0, "{counts:?}");
-    assert!(counts.own_icmp > 0 && counts.expanded > 0 && counts.to_tap > 0 && counts.dropped() > 0, "{counts:?}");
+    assert!(counts.own_icmp > 0 && counts.fragments > 0 && counts.to_tap > 0 && counts.dropped() > 0, "{counts:?}");
     assert_eq!(CALLS.load(Ordering::Relaxed), after_start, "a worker allocated or freed");
     lab.stop();
 }

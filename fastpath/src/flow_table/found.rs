@@ -4,6 +4,7 @@ use std::marker::PhantomData;
 
 use super::act::Act;
 use crate::port::BURST_LEN_MAX;
+use crate::publication::Reader;
 
 /// The slot of no program.
 const NO_PROGRAM: u32 = u32::MAX;
@@ -71,13 +72,14 @@ impl Finds {
 
 /// What was found for a burst. It borrows the reader, so it is gone before the next report.
 #[derive(Clone, Copy)]
-pub(crate) struct Findings<'r> {
-    finds: &'r Finds,
+pub(crate) struct Findings<'f, 'r> {
+    finds: &'f Finds,
+    of: PhantomData<&'r Reader>,
 }
 
-impl<'r> Findings<'r> {
-    pub(super) fn new(finds: &'r Finds) -> Findings<'r> {
-        Findings { finds }
+impl<'f, 'r> Findings<'f, 'r> {
+    pub(super) fn new(finds: &'f Finds, _reader: &'r Reader) -> Findings<'f, 'r> {
+        Findings { finds, of: PhantomData }
     }
     /// A bit for each lane whose packet some program wants.
     #[inline]
@@ -108,5 +110,5 @@ pub(crate) struct Found<'r> {
     /// What runs, of one cell, and whether there is more in others.
     pub(super) run: Act,
     pub(super) more: bool,
-    of: PhantomData<&'r Finds>,
+    of: PhantomData<&'r Reader>,
 }

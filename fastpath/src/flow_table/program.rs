@@ -4,6 +4,8 @@ use std::cell::UnsafeCell;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
+use vinet_pktops::datagram::Sender;
+use vinet_pktops::generate::Generated;
 use vinet_pktops::parse::Headers;
 use vinet_pktops::{Executable, State, Verdict};
 use vinet_trusted::addr::Prefix;
@@ -14,6 +16,7 @@ use super::cells::ProgramRef;
 use super::slots::prefetch;
 use crate::publication::Reader;
 use crate::region::{NoMemory, Region, Zeroed};
+use crate::window::{WindowNumber, WindowTerms};
 
 /// The control core's name for an installation. Never used twice; programs that meet in a cell run in its order.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -37,6 +40,8 @@ pub struct Install {
     pub packet_rate: u32,
     /// What is done with its packets above that.
     pub over_budget: OverBudget,
+    /// What the tags of the packets that it generates are made with. Who has it can have them expanded.
+    pub generate_key: [u8; 32],
 }
 
 /// What a program did, all workers together.
@@ -52,6 +57,19 @@ pub struct ProgramCounts {
     pub discarded_bytes: u64,
     /// Packets not given to it because it was over its packet rate.
     pub over_budget_packets: u64,
+    /// Packets that it generated.
+    pub generated_packets: u64,
+    /// Their bytes, from the IP header on.
+    pub generated_bytes: u64,
+    /// Packets that it would have generated above the policy's rate.
+    pub generate_refused_packets: u64,
+}
+
+/// What a program was admitted for.
+pub(super) struct Admitted {
+    pub(super) packet_rate: u32,
+    pub(super) over_budget: OverBudget,
+    pub(super) generate_key: [u8; 32],
 }
 
 /// What the fast path runs. A private type, so that nothing but an [`Executable`] enters; the tests' model never
@@ -115,6 +133,39 @@ impl Body {
             Body::Model(_) => None,
         }
     }
+    /// The terms of its windows; none where it is run on each packet at once, and sends nothing.
+    fn window(&self) -> Option<WindowTerms> {
+        match self {
+            Body::Accepted(executable) if executable.is_verdict() => None,
+            Body::Accepted(executable) => {
+                let packets_max = executable.checked().window();
+                let wait_max_ns = u64::from(executable.checked().policy().limits.window_us_max) * 1000;
+                (packets_max != 1 || executable.generates()).then_some(WindowTerms { packets_max, wait_max_ns })
+            }
+            #[cfg(test)]
+            Body::Model(_) => None,
+        }
+    }
+    /// What `worker` sends with what it generates.
+    fn generator(&self, key: [u8; 32], worker: usize, workers: usize) -> Option<Generator> {
+        match self {
+            Body::Accepted(executable) if executable.generates() => {
+                let checked = executable.checked();
+                let limits = &checked.policy().limits;
+                let sender = Sender {
+                    program: checked.program_id(),
+                    key,
+                    port: limits.generate_port,
+                    first_batch: first_batch(worker),
+                    mtu: 0,
+                };
+                let rate = limits.generate_rate_max;
+                let meter = (rate > 0).then(|| Meter::new(rate, workers));
+                Some(Generator { sender, meter })
+            }
+            _ => None,
+        }
+    }
     #[inline]
     fn discards(&self, state: &mut Option<State>, frame: &[u8], headers: &Headers, now_ns: u64) -> bool {
         match (self, state) {
@@ -127,6 +178,55 @@ impl Body {
             #[cfg(test)]
             (Body::Model(model), _) => model.discards,
         }
+    }
+}
+
+/// Batches are numbered from here on worker `worker`: its number in the highest byte, and below the microseconds of now.
+/// So the batches of two workers differ, and those of a later installation are above those of an earlier one, as long as
+/// neither made more than a million a second.
+fn first_batch(worker: usize) -> u64 {
+    let now = std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
+    (worker as u64) << BATCH_WORKER_SHIFT | now.as_micros() as u64 & ((1 << BATCH_WORKER_SHIFT) - 1)
+}
+
+/// The bits of a batch's number below the worker's.
+pub(crate) const BATCH_WORKER_SHIFT: u32 = 56;
+
+/// What one worker sends with what one program generates.
+pub(crate) struct Generator {
+    sender: Sender,
+    /// None where the policy lets it send nothing.
+    meter: Option<Meter>,
+}
+
+/// Why nothing of a GENERATE was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum NotSent {
+    /// The program is above the policy's rate.
+    OverRate {
+        /// The packets that would have been sent.
+        packets: u16,
+    },
+    /// No packets can carry it: addresses of two families, an MTU below the least, or too many packets.
+    Unsendable,
+}
+
+impl Generator {
+    /// Gives `each` the IP packets of at most `mtu` bytes that carry `generated`: all of them or, above the rate, none,
+    /// since a part is of no use without the others. Never allocates.
+    pub(crate) fn send(
+        &mut self,
+        generated: &Generated<'_>,
+        mtu: u16,
+        now_ns: u64,
+        each: &mut dyn FnMut(&[u8]),
+    ) -> Result<(), NotSent> {
+        self.sender.mtu = mtu;
+        let packets = self.sender.parts(generated).map_err(|_| NotSent::Unsendable)?;
+        if !self.meter.as_mut().is_some_and(|meter| meter.admits_many(now_ns, packets)) {
+            return Err(NotSent::OverRate { packets });
+        }
+        self.sender.send(generated, each).map(|_| ()).map_err(|_| NotSent::Unsendable)
     }
 }
 
@@ -169,6 +269,18 @@ impl Meter {
         self.due_ns = due_ns + self.interval_ns;
         true
     }
+    /// Whether packets that belong together are within the rate: if the first of them is, all are counted, so that the
+    /// rate holds in the long run however many they are.
+    pub(crate) fn admits_many(&mut self, now_ns: u64, packets: u16) -> bool {
+        if packets == 0 {
+            return true;
+        }
+        let admitted = self.admits(now_ns);
+        if admitted {
+            self.due_ns = self.due_ns.saturating_add(self.interval_ns * u64::from(packets - 1));
+        }
+        admitted
+    }
 }
 
 /// What one worker keeps for a program that runs.
@@ -178,9 +290,12 @@ struct WorkerPart(UnsafeCell<WorkerState>);
 struct WorkerState {
     state: Option<State>,
     meter: Meter,
+    /// The window that takes its next packet, if that still exists.
+    window: Option<WindowNumber>,
+    generator: Option<Generator>,
 }
 
-// SAFETY: part `i` is touched by the one reader of worker `i` only (`Installed::run`), and dropped with the whole
+// SAFETY: part `i` is touched by the one reader of worker `i` only (`Installed::with_part`), and dropped with the whole
 // when every reader has passed; `WorkerState` may move between threads.
 unsafe impl Sync for WorkerPart where WorkerState: Send {}
 
@@ -191,6 +306,7 @@ pub(crate) struct Installed {
     pub(super) slot: u32,
     pub(super) body: Body,
     over_budget: OverBudget,
+    window: Option<WindowTerms>,
     /// One for each worker; none where every cell is a verdict.
     parts: Box<[WorkerPart]>,
 }
@@ -209,36 +325,94 @@ pub(crate) enum Outcome {
 }
 
 impl Installed {
-    pub(super) fn new(
-        id: InstallId,
-        slot: u32,
-        body: Body,
-        rate: u32,
-        over_budget: OverBudget,
-        workers: usize,
-    ) -> Installed {
+    pub(super) fn new(id: InstallId, slot: u32, body: Body, terms: &Admitted, workers: usize) -> Installed {
         let count = if body.runs() { workers } else { 0 };
-        let parts = (0..count)
-            .map(|_| WorkerPart(UnsafeCell::new(WorkerState { state: body.state(), meter: Meter::new(rate, workers) })))
-            .collect();
-        Installed { id, slot, body, over_budget, parts }
+        let part = |worker| WorkerState {
+            state: body.state(),
+            meter: Meter::new(terms.packet_rate, workers),
+            window: None,
+            generator: body.generator(terms.generate_key, worker, workers),
+        };
+        let parts = (0..count).map(|worker| WorkerPart(UnsafeCell::new(part(worker)))).collect();
+        Installed { id, slot, window: body.window(), body, over_budget: terms.over_budget, parts }
+    }
+
+    /// The terms of its windows; none where it is run on each packet at once, by [`Installed::run`].
+    #[inline]
+    pub(crate) fn window(&self) -> Option<WindowTerms> {
+        self.window
+    }
+
+    /// Lends the worker of `reader` its part. `f` must not come back to this program.
+    #[inline]
+    fn with_part<R>(&self, reader: &Reader, f: impl FnOnce(&mut WorkerState) -> R) -> Option<R> {
+        let part = self.parts.get(reader.worker())?;
+        // SAFETY: there is one `Reader` for each worker of a domain (`Domain::new` makes one place for each, and
+        // joining consumes it), it is neither `Clone` nor `Sync`, and this reference ends before the call does;
+        // nothing called below comes back here: `f` is one of the closures of this file, of which only that of
+        // `run_window` calls out, to a worker that sends packets and touches no program. So no other reference to this
+        // part exists.
+        Some(f(unsafe { &mut *part.0.get() }))
+    }
+
+    /// Counts a packet against the program's rate; what becomes of it above that, where it is.
+    #[inline]
+    pub(crate) fn meter(&self, reader: &Reader, now_ns: u64) -> Option<OverBudget> {
+        let admitted = self.with_part(reader, |part| part.meter.admits(now_ns));
+        (admitted == Some(false)).then_some(self.over_budget)
+    }
+
+    /// The window that takes its next packet on the worker of `reader`, as it was told last.
+    #[inline]
+    pub(crate) fn open_window(&self, reader: &Reader) -> Option<WindowNumber> {
+        self.with_part(reader, |part| part.window).flatten()
+    }
+
+    /// Takes note of the window that takes its next packet on the worker of `reader`.
+    #[inline]
+    pub(crate) fn set_open_window(&self, reader: &Reader, window: Option<WindowNumber>) {
+        self.with_part(reader, |part| part.window = window);
+    }
+
+    /// Runs it on the packets of one window, in order, as the worker of `reader`, and adds a verdict for each to
+    /// `verdicts`. `send` is given what it generates, and what it is sent with; it must not come back to this program.
+    pub(crate) fn run_window(
+        &self,
+        reader: &Reader,
+        packets: &[(&[u8], &Headers)],
+        now_ns: u64,
+        verdicts: &mut Vec<Verdict>,
+        send: &mut dyn FnMut(&Generated<'_>, &mut Generator),
+    ) {
+        self.with_part(reader, |part| match (&self.body, &mut part.state, &mut part.generator) {
+            (Body::Accepted(executable), Some(state), generator) => {
+                executable.run_window(state, packets, now_ns, verdicts, &mut |_leave, generated| {
+                    if let Some(generator) = generator {
+                        send(&generated, generator);
+                    }
+                });
+            }
+            _ => verdicts.extend(packets.iter().map(|_| Verdict::Forward)),
+        });
     }
 
     /// Runs it on one packet, as the worker of `reader`.
     #[inline]
     pub(crate) fn run(&self, reader: &Reader, frame: &[u8], headers: &Headers, now_ns: u64) -> Outcome {
-        let Some(part) = self.parts.get(reader.worker()) else { return Outcome::Forward };
-        // SAFETY: there is one `Reader` for each worker of a domain (`Domain::new` makes one place for each, and
-        // joining consumes it), it is neither `Clone` nor `Sync`, and this reference ends before the call does;
-        // nothing called below comes back here. So no other reference to this part exists.
-        let part = unsafe { &mut *part.0.get() };
-        if !part.meter.admits(now_ns) {
-            return match self.over_budget {
-                OverBudget::Forward => Outcome::OverBudgetForward,
-                OverBudget::Drop => Outcome::OverBudgetDrop,
-            };
-        }
-        if self.body.discards(&mut part.state, frame, headers, now_ns) { Outcome::Discard } else { Outcome::Forward }
+        let ran = self.with_part(reader, |part| {
+            if !part.meter.admits(now_ns) {
+                return match self.over_budget {
+                    OverBudget::Forward => Outcome::OverBudgetForward,
+                    OverBudget::Drop => Outcome::OverBudgetDrop,
+                };
+            }
+            if self.body.discards(&mut part.state, frame, headers, now_ns) {
+                Outcome::Discard
+            } else {
+                Outcome::Forward
+            }
+        });
+        ran.unwrap_or(Outcome::Forward)
     }
 }
 
@@ -312,6 +486,9 @@ struct Counts {
     passed_packets: AtomicU64,
     passed_bytes: AtomicU64,
     over_budget_packets: AtomicU64,
+    generated_packets: AtomicU64,
+    generated_bytes: AtomicU64,
+    generate_refused_packets: AtomicU64,
 }
 
 // SAFETY: an atomic has the layout of its number, and zero is a number.
@@ -360,6 +537,17 @@ impl ProgramCounters {
         add(&self.workers[reader.worker()][slot as usize].over_budget_packets, 1);
     }
 
+    /// Counts a packet that the program generated.
+    pub(crate) fn generated(&self, reader: &Reader, slot: u32, bytes: usize) {
+        let counts = &self.workers[reader.worker()][slot as usize];
+        add(&counts.generated_packets, 1);
+        add(&counts.generated_bytes, bytes as u64);
+    }
+    /// Counts packets that the program would have generated above the policy's rate.
+    pub(crate) fn generate_refused(&self, reader: &Reader, slot: u32, packets: u16) {
+        add(&self.workers[reader.worker()][slot as usize].generate_refused_packets, u64::from(packets));
+    }
+
     pub(super) fn sum(&self, slot: u32) -> ProgramCounts {
         let mut sum = ProgramCounts::default();
         for worker in &self.workers {
@@ -369,6 +557,9 @@ impl ProgramCounters {
             sum.seen_packets += counts.passed_packets.load(Ordering::Relaxed);
             sum.seen_bytes += counts.passed_bytes.load(Ordering::Relaxed);
             sum.over_budget_packets += counts.over_budget_packets.load(Ordering::Relaxed);
+            sum.generated_packets += counts.generated_packets.load(Ordering::Relaxed);
+            sum.generated_bytes += counts.generated_bytes.load(Ordering::Relaxed);
+            sum.generate_refused_packets += counts.generate_refused_packets.load(Ordering::Relaxed);
         }
         sum.seen_packets += sum.discarded_packets;
         sum.seen_bytes += sum.discarded_bytes;
@@ -385,6 +576,9 @@ impl ProgramCounters {
                 &counts.passed_packets,
                 &counts.passed_bytes,
                 &counts.over_budget_packets,
+                &counts.generated_packets,
+                &counts.generated_bytes,
+                &counts.generate_refused_packets,
             ] {
                 count.store(0, Ordering::Relaxed);
             }

@@ -95,7 +95,7 @@ fn look_up(table: &FlowTable, reader: &Reader, naive: &Naive, pairs: &[(Addr, Ad
             };
             let id = |slot| naive.programs.iter().find(|(_, (_, s))| *s == slot).map(|(&id, _)| id);
             let mut runs = Vec::new();
-            table.each_run(reader, pair, &found, |program| {
+            table.each_run(reader, pair, &found, None, |program| {
                 runs.push(program.id);
                 ControlFlow::Continue(())
             });

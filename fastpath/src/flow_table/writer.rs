@@ -18,7 +18,7 @@ use super::cells::{Cells, SHAPES_MAX};
 use super::family::{FamilyWriter, PendingCells, Replaced};
 use super::hash::Hasher;
 use super::key::{self, Key};
-use super::program::{Body, Install, InstallId, Installed, ProgramCounters, ProgramCounts, Programs};
+use super::program::{Admitted, Body, Install, InstallId, Installed, ProgramCounters, ProgramCounts, Programs};
 use crate::clock::Clock;
 use crate::publication::{Domain, Epoch, Passed, Watch};
 use crate::region::NoMemory;
@@ -38,7 +38,7 @@ pub struct Batch {
 }
 
 enum Change {
-    Install { id: InstallId, body: Body, packet_rate: u32, over_budget: OverBudget },
+    Install { id: InstallId, body: Body, packet_rate: u32, over_budget: OverBudget, generate_key: [u8; 32] },
     Withdraw(InstallId),
 }
 
@@ -50,8 +50,9 @@ impl Batch {
     }
     /// Adds an installation.
     pub fn install(&mut self, install: Install) -> &mut Self {
-        let Install { id, executable, packet_rate, over_budget } = install;
-        self.changes.push(Change::Install { id, body: Body::Accepted(executable), packet_rate, over_budget });
+        let Install { id, executable, packet_rate, over_budget, generate_key } = install;
+        let body = Body::Accepted(executable);
+        self.changes.push(Change::Install { id, body, packet_rate, over_budget, generate_key });
         self
     }
     /// Adds a withdrawal.
@@ -61,7 +62,8 @@ impl Batch {
     }
     #[cfg(test)]
     pub(super) fn install_body(&mut self, id: InstallId, body: Body) -> &mut Self {
-        self.changes.push(Change::Install { id, body, packet_rate: 0, over_budget: OverBudget::Forward });
+        let over_budget = OverBudget::Forward;
+        self.changes.push(Change::Install { id, body, packet_rate: 0, over_budget, generate_key: [0; 32] });
         self
     }
 }
@@ -338,7 +340,7 @@ impl TableWriter {
         plan.v4.reserve(changes);
         for change in batch.changes {
             match change {
-                Change::Install { id, body, packet_rate, over_budget } => {
+                Change::Install { id, body, packet_rate, over_budget, generate_key } => {
                     if programs.contains_key(&id) {
                         return Err(InstallError::DuplicateProgram(id));
                     }
@@ -357,7 +359,8 @@ impl TableWriter {
                     programs.insert(id, Named { slot, stage: Stage::Fresh });
                     plan.fresh.push(id);
                     let workers = self.domain.workers();
-                    let program = Installed::new(id, slot, body, packet_rate, over_budget, workers);
+                    let terms = Admitted { packet_rate, over_budget, generate_key };
+                    let program = Installed::new(id, slot, body, &terms, workers);
                     // No cell leads to it yet.
                     let reference = table.programs.put(slot, program);
                     table.programs.program(slot).body.each_cell(|cell| match cell.dst.addr() {

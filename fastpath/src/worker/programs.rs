@@ -4,36 +4,77 @@ use std::ops::ControlFlow;
 
 use vinet_pktops::parse;
 use vinet_trusted::addr::Addr;
+use vinet_trusted::policy::OverBudget;
 
 use super::{Context, Exit};
 use crate::drop_reason::DropReason;
-use crate::flow_table::{Found, Outcome};
+use crate::flow_table::{Found, InstallId, Installed, Outcome};
 use crate::port::{PacketPool, TxQueue};
+
+/// What comes of a packet's programs.
+pub(super) enum Ran<'r> {
+    /// It goes on.
+    Forward,
+    /// It is dropped.
+    Drop(DropReason),
+    /// It waits in the window of a program.
+    Wait {
+        /// Which.
+        program: &'r Installed,
+        /// Whether the program is not to be run on it.
+        is_bystander: bool,
+    },
+}
 
 impl<T, P> Exit<T, P>
 where
     T: TxQueue,
     P: PacketPool<Buf = T::Buf>,
 {
-    /// Runs a packet's programs, in order; tells why it is dropped, if it is.
+    /// Runs a packet's programs, in order, from the one behind `after` on.
     #[inline(never)]
-    pub(super) fn run_programs(
+    pub(super) fn run_programs<'r>(
         &mut self,
         frame: &[u8],
         pair: (Addr, Addr),
-        found: &Found<'_>,
-        context: &Context<'_>,
-    ) -> Option<DropReason> {
+        found: &Found<'r>,
+        after: Option<InstallId>,
+        context: &Context<'r>,
+    ) -> Ran<'r> {
         let Context { reader, table, now_ns, .. } = *context;
         let counters = table.counters();
         if let Some(program) = found.discard {
             counters.discarded(reader, program, frame.len());
-            return Some(DropReason::Program);
+            return Ran::Drop(DropReason::Program);
         }
         // It was read before, so this is no surprise.
-        let headers = parse::headers(frame).ok()?;
-        let mut reason = None;
-        table.each_run(reader, pair, found, |program| {
+        let Ok(headers) = parse::headers(frame) else { return Ran::Forward };
+        let mut ran = Ran::Forward;
+        table.each_run(reader, pair, found, after, |program| {
+            if program.window().is_some() {
+                let over_budget = program.meter(reader, now_ns);
+                if over_budget.is_some() {
+                    counters.over_budget(reader, program.slot());
+                }
+                return match over_budget {
+                    None => {
+                        ran = Ran::Wait { program, is_bystander: false };
+                        ControlFlow::Break(())
+                    }
+                    Some(OverBudget::Drop) => {
+                        ran = Ran::Drop(DropReason::OverBudget);
+                        ControlFlow::Break(())
+                    }
+                    Some(OverBudget::Forward) => {
+                        self.tally.totals.over_budget_forwarded += 1;
+                        if !self.waits_for(program, reader) {
+                            return ControlFlow::Continue(());
+                        }
+                        ran = Ran::Wait { program, is_bystander: true };
+                        ControlFlow::Break(())
+                    }
+                };
+            }
             let outcome = program.run(reader, frame, &headers, now_ns);
             match outcome {
                 Outcome::Forward => counters.passed(reader, program.slot(), frame.len()),
@@ -47,15 +88,15 @@ where
                     ControlFlow::Continue(())
                 }
                 Outcome::Discard => {
-                    reason = Some(DropReason::Program);
+                    ran = Ran::Drop(DropReason::Program);
                     ControlFlow::Break(())
                 }
                 Outcome::OverBudgetDrop => {
-                    reason = Some(DropReason::OverBudget);
+                    ran = Ran::Drop(DropReason::OverBudget);
                     ControlFlow::Break(())
                 }
             }
         });
-        reason
+        ran
     }
 }

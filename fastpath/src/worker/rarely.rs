@@ -77,7 +77,7 @@ where
                 return self.complain(packet, headers, input, problem, DropReason::TooBig, fib, now_ns);
             }
         }
-        self.tally.totals.expanded += self.fragments.len() as u64;
+        self.tally.totals.fragments += self.fragments.len() as u64;
         let l3_offset = usize::from(headers.l3_offset);
         self.emit_fragment(packet, l3_offset, headers, (port, mac));
         while let Some(fragment) = self.fragments.pop_front() {
