@@ -206,7 +206,8 @@ impl<E> Windows<E> {
         })
     }
 
-    /// Takes the first packet out of a window that [`Windows::pop_due`] gave; the window ends with its last.
+    /// Takes the first packet out of a window that [`Windows::pop_due`] gave; the window ends with its last, and its
+    /// number may be another's from then on.
     pub(crate) fn take(&mut self, WindowNumber(number): WindowNumber) -> Option<E> {
         let window = &mut self.windows[number as usize];
         let place = window.first;

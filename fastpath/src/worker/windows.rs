@@ -208,7 +208,9 @@ where
         }
         let mut verdicts = std::mem::take(&mut self.room.verdicts);
         let mut judged = verdicts.drain(..);
-        while let Some(waiting) = self.room.windows.take(number) {
+        // As many as there are now: behind the last of them the number may be that of another window.
+        for _ in 0..self.room.windows.packets(number).count() {
+            let Some(waiting) = self.room.windows.take(number) else { break };
             let verdict = if waiting.is_bystander { None } else { judged.next() };
             match (verdict, program) {
                 // Only the gate makes a permit, and only with one is the packet dropped.

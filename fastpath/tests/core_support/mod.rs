@@ -20,7 +20,7 @@ use vinet_trusted::addr::{Addr, Prefix, PrefixSet, Principal};
 use vinet_trusted::check::check;
 use vinet_trusted::packet::Test;
 use vinet_trusted::policy::{Costs, Limits, OverBudget, Policy, PrincipalKind};
-use vinet_trusted::program::{AddrExpr, Cond, Field, Instr, Program, Word};
+use vinet_trusted::program::{AddrExpr, AddrTerm, Cond, Expr, Field, Instr, Program, Word};
 
 /// How long a test waits for something that should happen at once, on a loaded machine.
 pub const PATIENCE: Duration = Duration::from_secs(10);
@@ -306,16 +306,65 @@ pub fn policy(owner: &Principal) -> Arc<Policy> {
 
 /// Proves, checks and lowers a program as the router would.
 pub fn accept(program: &Program, owner: Principal) -> Arc<Executable> {
-    let policy = policy(&owner);
+    accept_under(&policy(&owner), program, owner)
+}
+
+/// The same, under any policy.
+pub fn accept_under(policy: &Arc<Policy>, program: &Program, owner: Principal) -> Arc<Executable> {
     let lemmas = vinet_prover::library();
-    let proof = vinet_prover::prove(program, &owner, &policy, &lemmas, &[]).expect("a lawful program");
-    let checked = check(&program.encode(), &proof, owner, &policy, &lemmas).expect("its proof holds");
+    let proof = vinet_prover::prove(program, &owner, policy, &lemmas, &[]).expect("a lawful program");
+    let checked = check(&program.encode(), &proof, owner, policy, &lemmas).expect("its proof holds");
     Arc::new(Executable::lower(Arc::new(checked)).expect("it can be lowered"))
 }
 
 fn to_owner(out: u8, arg: u8) -> Instr {
     let addrs = AddrExpr { this_ip: true, ..AddrExpr::default() };
     Instr::Select { out, arg, test: Test::In { field: Field::Dst, addrs } }
+}
+
+/// A policy that also lets owners send `rate` packets a second to themselves, with windows that wait `wait_us`.
+pub fn generous(owner: &Principal, rate: u32, wait_us: u32) -> Arc<Policy> {
+    let mut policy = Policy::clone(&policy(owner));
+    policy.generate = Test::In { field: Field::Dst, addrs: AddrExpr { this_ip: true, ..AddrExpr::default() } };
+    (policy.limits.generate_rate_max, policy.limits.window_us_max) = (rate, wait_us);
+    Arc::new(policy)
+}
+
+/// The owner of multicast programs: an edge router's address with its prefix.
+pub fn edge_router(addr: &str, len: u8) -> Principal {
+    Principal::edge_router(self::addr(addr), len).expect("a prefix")
+}
+
+/// The paper's multicast, with windows of `window` packets: of what `src` sends to the owner's prefix, one copy goes to
+/// the owner, with the list of those it is for.
+pub fn multicast(window: u16, src: &str) -> Program {
+    let subnet = AddrExpr { this_subnet: true, ..AddrExpr::default() };
+    let sender = AddrExpr { prefixes: PrefixSet::new(vec![Prefix::host(addr(src))]), ..AddrExpr::default() };
+    let generate = |data| Instr::Generate { src: AddrTerm::Const { addr: addr(src) }, dst: AddrTerm::ThisIp, data };
+    let body = vec![
+        Instr::Select { out: 1, arg: 0, test: Test::In { field: Field::Dst, addrs: subnet } },
+        Instr::Select { out: 2, arg: 1, test: Test::In { field: Field::Src, addrs: sender } },
+        Instr::Content { dests: 3, contents: 4, arg: 2 },
+        generate(3),
+        generate(4),
+        Instr::Discard { arg: 2 },
+    ];
+    Program::new(60, window, vec![], body).expect("well-formed")
+}
+
+/// A program with windows of `window` packets that drops its owner's packets where, together, they have `word` `least`
+/// times.
+pub fn crowd_filter(window: u16, word: &str, least: i64) -> Program {
+    let body = vec![
+        to_owner(1, 0),
+        Instr::Count { out: 2, arg: 1, word: 0 },
+        Instr::If {
+            cond: Cond::AtMost { a: Expr::Const { value: least }, b: Expr::Slot { slot: 2 } },
+            then: vec![Instr::Discard { arg: 1 }],
+            otherwise: vec![],
+        },
+    ];
+    Program::new(60, window, vec![Word { fold: false, bytes: word.as_bytes().to_vec() }], body).expect("well-formed")
 }
 
 /// The paper's firewall: what comes from `block` to the owner is dropped.
