@@ -14,10 +14,11 @@ use ahash::{AHashMap, AHashSet, RandomState};
 use vinet_fastpath::flow_table::{Install, InstallError, InstallId, ProgramCounts, TableWriter};
 use vinet_pktops::Executable;
 use vinet_session::Now;
-use vinet_session::identity::{Identity, Ownership, RouterId};
+use vinet_session::identity::{Identity, Ownership, PublicKey, RouterId};
 use vinet_session::message::{
     Class, NewLemma, ProgramStatus, Receipt, ReceiptTerms, Rejection, Reply, Terms, Upload, Withdraw,
 };
+use vinet_session::tag_key;
 use vinet_session::verify::{NonceCache, verify_upload, verify_withdraw};
 use vinet_trusted::addr::{Addr, Prefix, PrefixSet, Principal};
 use vinet_trusted::lemma::LemmaStore;
@@ -416,6 +417,11 @@ impl Admission {
         declared_as_derived(&terms, &executable)?;
         self.sources_controlled(&executable)?;
         self.room_for(&terms.principal)?;
+        let generate_key = match executable.generates() {
+            true => tag_key::at_router(&self.identity, &PublicKey(key.0), &checked.program_id())
+                .ok_or_else(|| rejected("bad-key", "the owner's key gives no key for generated packets"))?,
+            false => [0; 32],
+        };
         let workers = self.terrain.workers;
         let hold = self
             .budget
@@ -433,6 +439,7 @@ impl Admission {
             executable: Arc::clone(&executable),
             packet_rate: terms.packet_rate,
             over_budget: checked.policy().limits.over_budget,
+            generate_key,
         };
         if let Err(error) = table.install(install) {
             self.wheel.cancel(timer);

@@ -12,6 +12,7 @@ use std::fmt;
 use std::net::{IpAddr, SocketAddr};
 use std::path::{Path, PathBuf};
 
+use vinet_session::identity::RouterId;
 use vinet_trusted::addr::{Addr, Prefix};
 
 pub use values::{AddrLen, Cidr, Idle, LogFormat, MemoryKind, QueueKind, Verify};
@@ -42,6 +43,8 @@ pub struct Config {
     pub capacity: Capacity,
     /// `[mempool]`
     pub mempool: Mempool,
+    /// `[[expand]]`
+    pub expand: Vec<Expand>,
 }
 
 /// Who the router is and by which rules it judges.
@@ -81,6 +84,8 @@ pub struct Workers {
     pub idle: Idle,
     /// Packets taken from a queue at once.
     pub burst: usize,
+    /// Packets that may wait in the windows of one worker, all programs together.
+    pub window_packets: usize,
 }
 
 /// The control core.
@@ -163,6 +168,19 @@ pub struct Route {
     pub via: Option<IpAddr>,
     /// The index of the port.
     pub port: usize,
+}
+
+/// A program of this edge router, as an owner, on another router: what it sends here is expanded.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Expand {
+    /// The file with the identity that uploads the program: of an edge router, with an address of this router.
+    pub identity: PathBuf,
+    /// The router that it runs on.
+    pub router: RouterId,
+    /// The program's name.
+    pub program: [u8; 32],
+    /// The UDP port that it sends to, `generate_port` of the policy there.
+    pub port: u16,
 }
 
 /// What may be promised to programs.

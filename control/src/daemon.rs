@@ -21,9 +21,10 @@ use vinet_fastpath::port::dpdk::{DpdkConfig, DpdkHandle, DpdkPort, PortError};
 use vinet_fastpath::port::mbuf::{Mempool, MempoolError, MempoolSettings};
 use vinet_fastpath::port::{PacketPool, Port, PortHandle};
 use vinet_fastpath::router::{self, PortQueues, Running, StartError, Workers};
-use vinet_fastpath::settings::{self, CoDelLimits, Discipline, PortSettings, Settings, TableLimits};
+use vinet_fastpath::settings::{self, CoDelLimits, Discipline, ExpandRule, PortSettings, Settings, TableLimits};
 use vinet_session::identity::{Authority, Identity, IdentityError};
-use vinet_trusted::addr::PrefixSet;
+use vinet_session::tag_key;
+use vinet_trusted::addr::{PrefixSet, Principal};
 use vinet_trusted::policy::Policy;
 
 use crate::config::{Config, ConfigError, Idle, MemoryKind, QueueKind, cores_online};
@@ -68,6 +69,13 @@ pub enum StartupError {
         file: PathBuf,
         /// What is wrong with it.
         reason: vinet_session::identity::CertificateFault,
+    },
+    /// An `[[expand]]` cannot be served.
+    Expand {
+        /// The identity's file.
+        file: PathBuf,
+        /// What is wrong.
+        what: String,
     },
     /// Not root.
     NotRoot,
@@ -127,6 +135,7 @@ impl fmt::Display for StartupError {
                  ca router`",
                 file.display()
             ),
+            StartupError::Expand { file, what } => write!(f, "[[expand]] identity {}: {what}", file.display()),
             StartupError::NotRoot => {
                 f.write_str("a router opens devices and changes interfaces: run vinetd as root (--check needs no root)")
             }
@@ -164,6 +173,8 @@ pub struct Prepared {
     pub authority: Authority,
     /// The policies.
     pub policies: Vec<Policy>,
+    /// Whose generated packets are expanded.
+    pub expand: Vec<ExpandRule>,
 }
 
 impl Prepared {
@@ -186,8 +197,31 @@ impl Prepared {
             .map_err(|reason| StartupError::Certificate { file: config.router.identity.clone(), reason })?;
         let policies = Policies::read(&config.router.policies).map_err(StartupError::Policies)?;
         check_mtus(&config, &policies)?;
-        Ok(Prepared { config, identity, authority, policies })
+        let expand = expand_rules(&config)?;
+        Ok(Prepared { config, identity, authority, policies, expand })
     }
+}
+
+/// What the `[[expand]]` tables say, with keys.
+fn expand_rules(config: &Config) -> Result<Vec<ExpandRule>, StartupError> {
+    let own = config.own_addresses();
+    let rule = |expand: &crate::config::Expand| {
+        let file = &expand.identity;
+        let refuse = |what: String| StartupError::Expand { file: file.clone(), what };
+        let identity = Identity::load(file).map_err(|reason| StartupError::Identity { file: file.clone(), reason })?;
+        let Some(principal @ Principal::EdgeRouter(_)) = identity.principal() else {
+            let what =
+                "it is not an edge router's as an owner; make one with `vinet ca issue --principal ADDRESS/LENGTH`";
+            return Err(refuse(what.to_owned()));
+        };
+        let Some(address) = principal.this_ip().filter(|address| own.contains(address)) else {
+            return Err(refuse(format!("{principal} has no address of this router, so nothing comes here for it")));
+        };
+        let key = tag_key::at_owner(&identity, &expand.router, &expand.program)
+            .ok_or_else(|| refuse(format!("{} is not the key of a router", expand.router)))?;
+        Ok(ExpandRule { own: address, port: expand.port, prefix: principal.owned(), program: expand.program, key })
+    };
+    config.expand.iter().map(rule).collect()
 }
 
 /// Whether every port's packets are within what every policy has priced programs for.
@@ -243,7 +277,7 @@ fn allow_sessions(sessions: usize) {
 /// # Errors
 /// [`StartupError`]. A failure of a running router is `Ok(Err(…))`.
 pub fn run(prepared: Prepared, ready_file: Option<&Path>) -> Result<Result<(), CoreError>, StartupError> {
-    let Prepared { config, identity, authority, policies } = prepared;
+    let Prepared { config, identity, authority, policies, expand } = prepared;
     // The owner of a process's folder in /proc is its effective user.
     if std::fs::metadata("/proc/self").is_ok_and(|metadata| metadata.uid() != 0) {
         return Err(StartupError::NotRoot);
@@ -259,7 +293,7 @@ pub fn run(prepared: Prepared, ready_file: Option<&Path>) -> Result<Result<(), C
         log::warn("core", "no [[port]] has `controlled` prefixes, so no program can be about any source here");
     }
     let mut beneath = HeldDevices::hold(&config)?;
-    let outcome = run_over_dpdk(config, identity, authority, policies, signals, ready_file);
+    let outcome = run_over_dpdk(config, identity, authority, policies, expand, signals, ready_file);
     beneath.undo();
     outcome
 }
@@ -269,6 +303,7 @@ fn run_over_dpdk(
     identity: Identity,
     authority: Authority,
     policies: Vec<Policy>,
+    expand: Vec<ExpandRule>,
     signals: UnixStream,
     ready_file: Option<&Path>,
 ) -> Result<Result<(), CoreError>, StartupError> {
@@ -290,10 +325,17 @@ fn run_over_dpdk(
     };
     let policies = Policies::sign(policies, vinet_prover::library().root(), &identity);
     keep_off_the_workers(&config);
-    let (mut core, workers) =
-        assemble(config, Arc::new(identity), Arc::new(authority), policies, ports, pools, register, |c, m, r, t| {
-            Plane::open(c, m, r, t).map(Some)
-        })?;
+    let (mut core, workers) = assemble(
+        config,
+        Arc::new(identity),
+        Arc::new(authority),
+        policies,
+        expand,
+        ports,
+        pools,
+        register,
+        |c, m, r, t| Plane::open(c, m, r, t).map(Some),
+    )?;
     let outcome = serve(&mut core, signals, ready_file);
     end::<DpdkPort, _>(core, workers);
     log::info("core", "stopped");
@@ -505,6 +547,7 @@ pub fn assemble<P, L, G>(
     identity: Arc<Identity>,
     authority: Arc<Authority>,
     policies: Policies,
+    expand: Vec<ExpandRule>,
     ports: Vec<P>,
     pools: Vec<L>,
     register: impl Fn(usize) -> Result<G, String> + Send + Sync + 'static,
@@ -527,6 +570,8 @@ where
             programs_max: u32::try_from(config.control.limits.programs).unwrap_or(u32::MAX),
             ..TableLimits::default()
         },
+        window_packets_max: config.workers.window_packets,
+        expand,
         ..Settings::default()
     };
     let mut handles = Vec::new();

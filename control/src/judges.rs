@@ -192,7 +192,7 @@ pub fn judge(
     };
     let checked = check(&terms.program, &proof, terms.principal, policy, lemmas)
         .map_err(|reject| Rejection::new(reject.code(), &reject.to_string(), instr(reject.instr())))?;
-    fits_workers(checked.program())?;
+    may_send(checked.program(), policy)?;
     let executable = Executable::lower(Arc::new(checked))
         .map_err(|error| Rejection::new("not-lowered", &format!("this router cannot run it: {error}"), None))?;
     Ok(Arc::new(executable))
@@ -206,21 +206,15 @@ fn analyse(terms: &Terms, policy: &Policy, lemmas: &LemmaStore) -> Result<Vec<u8
         .map_err(|error| Rejection::new("not-analysed", &error.to_string(), None))
 }
 
-/// Whether the workers can run what the checker accepted: they take packets one by one and make none.
-fn fits_workers(program: &Program) -> Result<(), Rejection> {
-    if let Some(number) = first_generate(program.body()) {
-        let text = "this router's workers make no packets, so they cannot run a program with GENERATE";
-        return Err(Rejection::new("generate-unsupported", text, instr(Some(number))));
+/// Whether what the program generates may be sent at all: a policy whose rate is zero lets it be proven and not sent.
+fn may_send(program: &Program, policy: &Policy) -> Result<(), Rejection> {
+    match first_generate(program.body()) {
+        Some(number) if policy.limits.generate_rate_max == 0 => {
+            let text = "the policy's generate_rate_max is 0, so nothing that a program generates would be sent";
+            Err(Rejection::new("generate-rate", text, instr(Some(number))))
+        }
+        _ => Ok(()),
     }
-    if program.window() != 1 {
-        let window = match program.window() {
-            0 => "as many as the policy allows".to_owned(),
-            packets => format!("{packets} packets"),
-        };
-        let text = format!("this router's workers run windows of one packet; the program asks for {window}");
-        return Err(Rejection::new("window-unsupported", &text, None));
-    }
-    Ok(())
 }
 
 /// The number of the first GENERATE of `block`, whose instructions are counted from 0.
@@ -329,20 +323,21 @@ mod tests {
     }
 
     #[test]
-    fn what_the_workers_cannot_run_is_named() {
+    fn what_would_never_be_sent_is_named() {
         let generate = Instr::Generate { src: AddrTerm::ThisIp, dst: AddrTerm::ThisIp, data: 2 };
         let content = Instr::Content { dests: 1, contents: 2, arg: ALL_PACKETS };
         let empty = Cond::Empty { arg: ALL_PACKETS };
         let inside = Instr::If { cond: empty, then: vec![], otherwise: vec![content.clone(), generate] };
-        let code = |window, body: Vec<Instr>| {
-            let program = Program::new(60, window, Vec::new(), body).unwrap();
-            fits_workers(&program).map_err(|why| (why.code().to_owned(), why.instr()))
-        };
         let discard = Instr::Discard { arg: ALL_PACKETS };
-        let unsupported = |what: &str, instr| Err((format!("{what}-unsupported"), instr));
-        assert_eq!(code(0, vec![discard.clone(), content, inside]), unsupported("generate", Some(4)));
-        assert_eq!(code(0, vec![discard.clone()]), unsupported("window", None));
-        assert_eq!(code(8, vec![discard.clone()]), unsupported("window", None));
-        assert_eq!(code(1, vec![discard]), Ok(()));
+        let code = |rate, window, body: Vec<Instr>| {
+            let program = Program::new(60, window, Vec::new(), body).unwrap();
+            let mut policy = policy();
+            policy.limits.generate_rate_max = rate;
+            may_send(&program, &policy).map_err(|why| (why.code().to_owned(), why.instr()))
+        };
+        let body = vec![discard.clone(), content, inside];
+        assert_eq!(code(0, 0, body.clone()), Err(("generate-rate".to_owned(), Some(4))));
+        assert_eq!(code(1, 0, body), Ok(()));
+        assert_eq!(code(0, 8, vec![discard]), Ok(()));
     }
 }

@@ -438,7 +438,8 @@ fn the_expander_takes_what_is_its_own_and_leaves_the_rest_to_the_kernel() {
     // To another port or address of the router; broken; of a stranger.
     let mut broken = crossing[0].clone();
     broken.truncate(14 + 20 + 8 + 30);
-    (broken[16..18].copy_from_slice(&58u16.to_be_bytes()), broken[38..40].copy_from_slice(&38u16.to_be_bytes()));
+    broken[16..18].copy_from_slice(&58u16.to_be_bytes());
+    broken[38..40].copy_from_slice(&38u16.to_be_bytes());
     broken[24..26].fill(0);
     let sum = vinet_pktops::checksum::of(&broken[14..34]);
     broken[24..26].copy_from_slice(&sum.to_be_bytes());

@@ -87,6 +87,7 @@ fn measure<P: Port, L>(options: &Options, mut rig: Rig<P, L>) -> Result<(), Perf
             executable: Arc::new(executable),
             packet_rate: 0,
             over_budget: OverBudget::Forward,
+            generate_key: [0; 32],
         };
         rig.table.install(install).map_err(|e| failed(e.to_string()))?;
         if number % 1024 == 0 {

@@ -14,6 +14,8 @@ pub(crate) enum Domain {
     Upload,
     Withdraw,
     Receipt,
+    /// Not signed: a key.
+    TagKey,
 }
 
 impl Domain {
@@ -26,6 +28,7 @@ impl Domain {
             Domain::Upload => "VInet 2026 session 1 upload",
             Domain::Withdraw => "VInet 2026 session 1 withdraw",
             Domain::Receipt => "VInet 2026 session 1 receipt",
+            Domain::TagKey => "VInet 2026 session 1 key of generated packets",
         }
     }
 }

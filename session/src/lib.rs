@@ -7,7 +7,8 @@
 //! handshake with that key.
 //!
 //! Beside the sessions the crate holds what both ends need to agree on: signed requests and replies ([`message`]), what
-//! a router checks before it looks at a program ([`verify`]), and the text form of policies ([`policy_file`]).
+//! a router checks before it looks at a program ([`verify`]), the key of what a program generates ([`tag_key`]), and the
+//! text form of policies ([`policy_file`]).
 //!
 //! Left out: return routability, sessions sealed and carried by the client, payment.
 
@@ -34,6 +35,7 @@ pub mod identity;
 pub mod limits;
 pub mod message;
 pub mod policy_file;
+pub mod tag_key;
 pub mod verify;
 
 pub use ends::{Client, ClientEvent, Now, Server, ServerEvent};

@@ -8,10 +8,12 @@ use std::path::{Path, PathBuf};
 
 use serde::Deserialize;
 use toml::Spanned;
+use vinet_fastpath::expander::RULES_MAX;
+use vinet_session::identity::PublicKey;
 use vinet_trusted::addr::{Addr, Prefix};
 
 use super::{
-    AddrLen, Capacity, Cidr, Config, ConfigError, Control, Eal, Idle, Limits, LogFormat, MemoryKind, Mempool,
+    AddrLen, Capacity, Cidr, Config, ConfigError, Control, Eal, Expand, Idle, Limits, LogFormat, MemoryKind, Mempool,
     PORTS_MAX, Port, QueueKind, Route, Router, Verify, WORKERS_MAX, Workers,
 };
 
@@ -29,6 +31,8 @@ struct RawConfig {
     capacity: RawCapacity,
     #[serde(default)]
     mempool: RawMempool,
+    #[serde(default)]
+    expand: Vec<RawExpand>,
 }
 
 #[derive(Deserialize)]
@@ -60,6 +64,7 @@ struct RawWorkers {
     #[serde(default)]
     idle: Idle,
     burst: Option<Spanned<usize>>,
+    window_packets: Option<Spanned<usize>>,
 }
 
 #[derive(Deserialize)]
@@ -131,6 +136,15 @@ struct RawMempool {
     cache: Option<Spanned<u32>>,
 }
 
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct RawExpand {
+    identity: PathBuf,
+    router: Spanned<String>,
+    program: Spanned<String>,
+    port: Option<Spanned<u16>>,
+}
+
 /// The file's name and text, to say where something is.
 struct Source<'a> {
     file: &'a Path,
@@ -196,7 +210,8 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
     let control = control(&source, raw.control, &router, &workers)?;
     let ports = ports(&source, raw.port)?;
     let routes = routes(&source, raw.route, &ports)?;
-    let mempool = mempool(&source, raw.mempool, &ports, workers.cores.len(), workers.burst)?;
+    let mempool = mempool(&source, raw.mempool, &ports, &workers)?;
+    let expand = expand(&source, raw.expand)?;
     Ok(Config {
         file: file.to_owned(),
         eal: eal(&source, raw.eal)?,
@@ -215,6 +230,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
         ports,
         routes,
         mempool,
+        expand,
     })
 }
 
@@ -286,6 +302,13 @@ fn workers(source: &Source<'_>, raw: RawWorkers) -> Result<Workers, ConfigError>
     Ok(Workers {
         idle: raw.idle,
         burst: source.number(raw.burst, "[workers] burst", 32, 1..=vinet_fastpath::port::BURST_LEN_MAX)?,
+        // The longest window that any policy allows fits whole.
+        window_packets: source.number(
+            raw.window_packets,
+            "[workers] window_packets",
+            1024,
+            usize::from(vinet_trusted::program::WINDOW_MAX)..=65_536,
+        )?,
         cores: raw.cores.into_inner(),
     })
 }
@@ -557,29 +580,51 @@ fn routes(source: &Source<'_>, raw: Vec<RawRoute>, ports: &[Port]) -> Result<Vec
     Ok(routes)
 }
 
+fn expand(source: &Source<'_>, raw: Vec<RawExpand>) -> Result<Vec<Expand>, ConfigError> {
+    let mut all: Vec<Expand> = Vec::new();
+    for raw in raw {
+        let digits = |text: &Spanned<String>, key, what: &str| -> Result<PublicKey, ConfigError> {
+            let parsed = text.get_ref().parse();
+            parsed.map_err(|_| source.invalid(&text.span(), key, format!("{what}: 64 hexadecimal digits")))
+        };
+        let expand = Expand {
+            identity: source.in_folder(raw.identity),
+            router: digits(&raw.router, "[[expand]] router", "the public key of a router")?,
+            program: digits(&raw.program, "[[expand]] program", "the name of a program")?.0,
+            port: source.number(raw.port, "[[expand]] port", 7401, 1..=u16::MAX)?,
+        };
+        if all.contains(&expand) {
+            let what = "this program on this router is named twice";
+            return Err(source.invalid(&raw.program.span(), "[[expand]] program", what));
+        }
+        if all.len() == RULES_MAX {
+            let what = format!("more than {RULES_MAX} programs");
+            return Err(source.invalid(&raw.program.span(), "[[expand]] program", what));
+        }
+        all.push(expand);
+    }
+    Ok(all)
+}
+
 fn on_link(port: &Port, addr: IpAddr) -> bool {
     port.addresses.iter().any(|address| address.prefix().contains(addr.into()))
 }
 
-fn mempool(
-    source: &Source<'_>,
-    raw: RawMempool,
-    ports: &[Port],
-    workers: usize,
-    burst: usize,
-) -> Result<Mempool, ConfigError> {
-    // Every descriptor, every queue behind a ring and every burst can hold a buffer at the same time.
+fn mempool(source: &Source<'_>, raw: RawMempool, ports: &[Port], workers: &Workers) -> Result<Mempool, ConfigError> {
+    // Every descriptor, every queue behind a ring, every window and every burst can hold a buffer at the same time.
     let rings: usize =
         ports.iter().map(|p| usize::from(p.rx_ring) + usize::from(p.tx_ring) + usize::from(p.queue_depth)).sum();
     let cache = source.number(raw.cache, "[mempool] cache", 256, 0..=512)?;
+    let count = workers.cores.len();
     // So can every ring between two workers, in either direction.
-    let between = workers * (workers - 1) * vinet_fastpath::settings::HANDOVER_LEN_DEFAULT;
-    let held = u32::try_from(workers * (rings + 2 * burst + cache as usize) + between).unwrap_or(u32::MAX);
+    let between = count * (count - 1) * vinet_fastpath::settings::HANDOVER_LEN_DEFAULT;
+    let of_one = rings + workers.window_packets + 2 * workers.burst + cache as usize;
+    let held = u32::try_from(count * of_one + between).unwrap_or(u32::MAX);
     let span = raw.buffers.as_ref().map(Spanned::span);
     let default = held.saturating_add(2048).next_power_of_two().saturating_sub(1);
     let buffers = source.number(raw.buffers, "[mempool] buffers", default, 512..=16_777_215)?;
     if let Some(span) = span.filter(|_| buffers < held) {
-        let what = format!("{buffers} is less than the {held} that rings, queues and caches can hold at once");
+        let what = format!("{buffers} is less than the {held} that rings, queues, windows and caches can hold at once");
         return Err(source.invalid(&span, "[mempool] buffers", what));
     }
     Ok(Mempool { buffers, cache })

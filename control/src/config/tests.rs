@@ -37,9 +37,10 @@ fn every_commented_key_of_the_shipped_file_is_a_real_one_and_shows_its_default()
         .lines()
         .map(|line| match line.strip_prefix("# ") {
             Some(rest)
-                if rest
-                    .split_once(" = ")
-                    .is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_')) =>
+                if rest.starts_with("[[")
+                    || rest
+                        .split_once(" = ")
+                        .is_some_and(|(key, _)| key.chars().all(|c| c.is_ascii_lowercase() || c == '_')) =>
             {
                 rest
             }
@@ -58,6 +59,19 @@ fn every_commented_key_of_the_shipped_file_is_a_real_one_and_shows_its_default()
     assert_eq!(queue(&config), queue(&defaults));
     assert_eq!(config.control.admin_socket, defaults.control.admin_socket);
     assert_eq!(config.workers.burst, defaults.workers.burst);
+    assert_eq!(config.workers.window_packets, defaults.workers.window_packets);
+    assert_eq!((config.expand.len(), defaults.expand.len()), (1, 0));
+    assert_eq!(config.expand[0].identity, Path::new("/etc/vinet/192.0.2.1_24.key"));
+    assert_eq!((config.expand[0].port, config.expand[0].program[0]), (7401, 0x0e));
+    // Twice the same is a slip.
+    let at = uncommented.find("[[expand]]").unwrap();
+    let end = uncommented.find("[capacity]").unwrap();
+    let table = &uncommented[at..end];
+    let twice = parse(&uncommented.replacen(table, &format!("{table}{table}"), 1)).expect_err("twice").to_string();
+    assert!(twice.contains("[[expand]] program: this program on this router is named twice"), "{twice}");
+    let unkeyed =
+        parse(&uncommented.replacen("router = \"ed49", "router = \"ed4", 1)).expect_err("63 digits").to_string();
+    assert!(unkeyed.contains("[[expand]] router: the public key of a router: 64 hexadecimal digits"), "{unkeyed}");
 }
 
 #[test]

@@ -84,6 +84,7 @@ impl Testbed {
             Arc::new(identity),
             Arc::new(authority.clone()),
             policies,
+            Vec::new(),
             vec![edge, uplink],
             vec![pool],
             |_| Ok(()),

@@ -58,8 +58,11 @@ fn contents_bytes(all: &[Vec<u8>]) -> Vec<u8> {
     bytes
 }
 
+/// A destination and a payload.
+type Packet = (Addr, Vec<u8>);
+
 /// The datagrams of a batch: `pairs` times contents of `lens` bytes, each to hosts of its own.
-fn batch(number: u64, pairs: u16, lens: &[usize]) -> (Vec<Vec<u8>>, Vec<(Addr, Vec<u8>)>) {
+fn batch(number: u64, pairs: u16, lens: &[usize]) -> (Vec<Vec<u8>>, Vec<Packet>) {
     let (mut datagrams, mut expected) = (Vec::new(), Vec::new());
     for pair in 0..pairs {
         let contents: Vec<Vec<u8>> = lens.iter().map(|&len| vec![(len + usize::from(pair)) as u8; len]).collect();
@@ -77,7 +80,7 @@ fn batch(number: u64, pairs: u16, lens: &[usize]) -> (Vec<Vec<u8>>, Vec<(Addr, V
 /// What an expander delivers.
 #[derive(Default)]
 struct Delivered {
-    packets: Vec<(Addr, Vec<u8>)>,
+    packets: Vec<Packet>,
     not_owned: usize,
 }
 
@@ -94,7 +97,7 @@ impl Delivered {
             Expanded::NotOwned => self.not_owned += 1,
         }
     }
-    fn sorted(mut self) -> Vec<(Addr, Vec<u8>)> {
+    fn sorted(mut self) -> Vec<Packet> {
         self.packets.sort();
         self.packets
     }
@@ -248,7 +251,7 @@ fn strangers_and_strays_are_refused_by_name() {
 fn nothing_goes_outside_the_prefix_and_no_more_than_a_window() {
     let mut expander = expander(limits());
     let mut delivered = Delivered::default();
-    let dests = vec![vec![host(2), Addr::V4(0xc000_0302), host(3)], vec![host(4); 300]];
+    let dests = [vec![host(2), Addr::V4(0xc000_0302), host(3)], vec![host(4); 300]];
     let contents = vec![vec![1; 5], vec![2; 5]];
     for payload in item(KEY, 1, 0, Kind::Dests, &dests_bytes(&dests[..1])).iter().chain(&item(
         KEY,
