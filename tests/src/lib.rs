@@ -15,3 +15,4 @@ pub mod process;
 pub mod router;
 pub mod story;
 pub mod traffic;
+pub mod wire;

@@ -164,30 +164,42 @@ impl Router {
     /// Asks the operator's socket, and returns its JSON answer.
     #[track_caller]
     pub fn ctl(&self, what: &str) -> Value {
-        let answer = run(self.ask(what), Duration::from_secs(5)).expect();
-        serde_json::from_str(&answer).unwrap_or_else(|e| panic!("vinetd ctl {what}: {e}: {answer}"))
-    }
-
-    fn ask(&self, what: &str) -> std::process::Command {
-        let mut command = std::process::Command::new(binary("vinetd"));
-        command.args(["ctl", "--socket"]).arg(self.dir.join("lab.sock")).arg(what);
-        command
+        ctl(&self.dir.join("lab.sock"), what)
     }
 }
 
 impl Drop for Router {
     fn drop(&mut self) {
         if std::thread::panicking() && self.daemon.is_running() {
-            let command = self.ask("counters");
+            let command = ask(&self.dir.join("lab.sock"), "counters");
             eprintln!("--- counters\n{}", run(command, Duration::from_secs(5)).stdout);
         }
     }
 }
 
-/// The laboratory's counters, as the operator reads them.
+/// Asks the operator's socket of a router, and returns its JSON answer.
+#[track_caller]
+pub fn ctl(socket: &Path, what: &str) -> Value {
+    let answer = run(ask(socket, what), Duration::from_secs(5)).expect();
+    serde_json::from_str(&answer).unwrap_or_else(|e| panic!("vinetd ctl {what}: {e}: {answer}"))
+}
+
+fn ask(socket: &Path, what: &str) -> std::process::Command {
+    let mut command = std::process::Command::new(binary("vinetd"));
+    command.args(["ctl", "--socket"]).arg(socket).arg(what);
+    command
+}
+
+/// A router's counters, as the operator reads them.
 pub struct Counters(Value);
 
 impl Counters {
+    /// Those of the router with this operator's socket.
+    #[track_caller]
+    pub fn of(socket: &Path) -> Counters {
+        Counters(ctl(socket, "counters"))
+    }
+
     /// A counter by its place, for example `["drops", "ttl_expired"]`.
     #[track_caller]
     pub fn get(&self, place: &[&str]) -> u64 {
