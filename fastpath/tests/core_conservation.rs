@@ -20,7 +20,10 @@ use vinet_fastpath::port::fault::{Faults, FaultyPort};
 use vinet_fastpath::port::memory::{MemoryConfig, MemoryPool, MemoryPort};
 use vinet_fastpath::port::{Burst, PacketPool, Port, RxQueue, TxQueue};
 use vinet_fastpath::router::{self, PortQueues, Running};
-use vinet_fastpath::settings::{CoDelLimits, Discipline, HoldLimits, Idle, Settings};
+use vinet_fastpath::settings::{CoDelLimits, Discipline, ExpandLimits, ExpandRule, HoldLimits, Idle, Settings};
+use vinet_pktops::datagram::Sender;
+use vinet_pktops::generate::{Data, Generated, Kind};
+use vinet_trusted::addr::Principal;
 use vinet_trusted::policy::OverBudget;
 
 const WORKERS: usize = 3;
@@ -65,6 +68,35 @@ fn frame(port: u16, queue: u64, random: &mut Random) -> Vec<u8> {
         frame.truncate(random.below(60) as usize);
     }
     frame
+}
+
+const EXPANDED: [u8; 32] = [5; 32];
+const EXPAND_KEY: [u8; 32] = [6; 32];
+
+/// Port `n` is also that of an edge router whose program is elsewhere.
+fn expand_rule(n: u16) -> ExpandRule {
+    let own = addr(&format!("10.0.{n}.1"));
+    ExpandRule { own, port: 7401, prefix: net(&format!("10.0.{n}.0/28")), program: EXPANDED, key: EXPAND_KEY }
+}
+
+/// A part of a batch for the expander behind port `to`, from a host behind `port`: some twice, some forged.
+fn datagram(port: u16, queue: u64, random: &mut Random) -> Vec<u8> {
+    let to = random.below(u64::from(PORTS));
+    let (src, dst) = (addr(&format!("10.0.{port}.{}", 2 + queue)), addr(&format!("10.0.{to}.1")));
+    let first_batch = (u64::from(port) * WORKERS as u64 + queue) << 56;
+    let key = if random.below(20) == 0 { [0; 32] } else { EXPAND_KEY };
+    let sender = Sender { program: EXPANDED, key, port: 7401, first_batch, mtu: 576 };
+    let (batch, len) = (1 + random.below(2000), 400 + random.below(600) as u16);
+    let dests = [&[0, 2, 4, 10, 0, to as u8, 2, 4, 10, 0, to as u8, 77][..], &[0, 0]].concat();
+    let protocol = if random.below(9) == 0 { 6 } else { 17 };
+    let content = [&[protocol, 1, 0, 5, 0, 6][..], &len.to_be_bytes(), &vec![b'c'; usize::from(len)]].concat();
+    let (item, kind, bytes) = if random.below(2) == 0 { (0, Kind::Dests, dests) } else { (1, Kind::Contents, content) };
+    let mut frames = Vec::new();
+    let generated = Generated { src, dst, batch, item, kind, data: Data::Bytes(&bytes) };
+    let mut each = |packet: &[u8]| frames.push([&router_mac(port)[..], &host_mac(port), &[8, 0], packet].concat());
+    sender.send(&generated, &mut each).expect("it can be sent");
+    let chosen = random.below(frames.len() as u64) as usize;
+    frames.swap_remove(chosen)
 }
 
 #[test]
@@ -113,6 +145,9 @@ fn every_packet_has_an_end_under_load_and_faults() {
         cores: vec![None; WORKERS],
         idle: Idle::Backoff,
         hold: HoldLimits { wait_max_ns: 20_000_000, ..HoldLimits::default() },
+        window_packets_max: 40,
+        expand: (0..PORTS).map(expand_rule).collect(),
+        expand_limits: ExpandLimits { batches_max: 8, datagrams_max: 32, wait_max_ns: 5_000_000 },
         ..Settings::default()
     };
     let running = router::start(settings, queues, vec![pool.clone(); WORKERS], |_| Ok(())).expect("the router starts");
@@ -135,7 +170,10 @@ fn every_packet_has_an_end_under_load_and_faults() {
                     for (queue, tx) in tx.iter_mut().enumerate() {
                         if !done.load(Ordering::Relaxed) && random.below(3) == 0 {
                             for _ in 0..random.below(40) {
-                                let frame = frame(n as u16, queue as u64, &mut random);
+                                let frame = match random.below(6) {
+                                    0 => datagram(n as u16, queue as u64, &mut random),
+                                    _ => frame(n as u16, queue as u64, &mut random),
+                                };
                                 if let Some(packet) = far_pool.allocate(&frame) {
                                     let _ = burst.push(packet);
                                 }
@@ -161,7 +199,21 @@ fn every_packet_has_an_end_under_load_and_faults() {
     let programs: Vec<_> = (0..PORTS)
         .flat_map(|n| {
             let other = (n + 1) % PORTS;
+            let crowd = |owner: String, least| {
+                let owner = Principal::EndUser(addr(&owner));
+                accept_under(&generous(&owner, 0, 300), &crowd_filter(8, "xx", least), owner)
+            };
+            // What it generates goes to a host, to an edge router whose address nobody has, or nowhere.
+            let taken = |own: &str, len, from: String| {
+                let owner = edge_router(own, len);
+                accept_under(&generous(&owner, 2_000, 300), &multicast(4, &from), owner)
+            };
             [
+                crowd(format!("10.0.{n}.2"), 3),
+                crowd(format!("2001:db8:{n}::2"), 2),
+                taken(&format!("10.0.{n}.2"), 24, format!("10.0.{other}.5")),
+                taken(&format!("10.0.{n}.77"), 24, format!("10.0.{other}.8")),
+                taken(&format!("2001:db8:{n}::2"), 64, format!("2001:db8:{other}::5")),
                 firewall(&format!("10.0.{n}.2"), &[net(&format!("10.0.{other}.0/28"))]),
                 firewall(&format!("2001:db8:{n}::2"), &[net(&format!("2001:db8:{other}::4/126"))]),
                 word_filter(&format!("10.0.{n}.2"), "xx"),
@@ -260,12 +312,18 @@ fn every_packet_has_an_end_under_load_and_faults() {
         DropReason::EthernetTruncated,
         DropReason::Ipv4TotalLenAboveFrame,
         DropReason::SourceNotControlled,
+        DropReason::ExpandBadTag,
+        DropReason::ExpandReplayed,
+        DropReason::ExpandNotOwned,
+        DropReason::ExpandNotRebuilt,
     ] {
         assert!(counts.drop(reason) > 0, "no {reason:?}: {counts:?}");
     }
     assert!(counts.handed_over > 0, "{counts:?}");
     assert_eq!(counts.handed_over, counts.taken_over, "what was on its way at the end is counted too");
     assert!(counts.own_icmp > 0 && counts.fragments > 0 && counts.to_tap > 0 && counts.from_tap > 0, "{counts:?}");
+    assert!(counts.generated > 0 && counts.expanded > 0 && counts.consumed > 0, "{counts:?}");
+    assert!(counts.batches_incomplete > 0, "{counts:?}");
     // With the workers gone, everything withdrawn is freed.
     finished += table.reclaim().len();
     assert_eq!(finished, withdrawn);

@@ -4,11 +4,17 @@ mod core_support;
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 use core_support::*;
+use vinet_fastpath::drop_reason::DropReason;
 use vinet_fastpath::flow_table::{Batch, Install, InstallId};
-use vinet_fastpath::settings::{CoDelLimits, Discipline, HoldLimits, PortSettings, Settings};
+use vinet_fastpath::settings::{CoDelLimits, Discipline, ExpandRule, HoldLimits, PortSettings, Settings};
+use vinet_pktops::Executable;
+use vinet_pktops::datagram::Sender;
+use vinet_pktops::generate::{Data, Generated, Kind};
+use vinet_trusted::addr::Principal;
 use vinet_trusted::policy::OverBudget;
 
 static CALLS: AtomicU64 = AtomicU64::new(0);
@@ -48,13 +54,28 @@ unsafe impl GlobalAlloc for Counting {
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
 
+/// A program of `owner` with windows that rarely fill.
+fn crowd(owner: &str) -> Arc<Executable> {
+    let owner = Principal::EndUser(addr(owner));
+    accept_under(&generous(&owner, 0, 50_000), &crowd_filter(32, "xx", 20), owner)
+}
+
 #[test]
 fn a_worker_that_polls_neither_allocates_nor_frees() {
     let hold = HoldLimits { wait_max_ns: 30_000_000, ..HoldLimits::default() };
     let discipline = Discipline::CoDel(CoDelLimits::default());
     let out = PortSettings { mtu: 700, discipline, ..port(1) };
     let ports = vec![edge(0, &["10.0.0.0/24", "2001:db8::/64"]), out];
-    let settings = Settings { hold, cores: vec![None; 2], ..Settings::default() };
+    // A program of an edge router whose packets come back here, for the expander to take: by the test's own hand.
+    let (program, owner) = (multicast(4, "10.0.0.9"), edge_router("10.0.1.1", 24));
+    let expand = vec![ExpandRule {
+        own: addr("10.0.1.1"),
+        port: 7401,
+        prefix: net("10.0.1.0/24"),
+        program: program.id(),
+        key: [0; 32],
+    }];
+    let settings = Settings { hold, expand, window_packets_max: 5, cores: vec![None; 2], ..Settings::default() };
     let watch = |_| {
         IS_WORKER.set(true);
         Ok(())
@@ -72,12 +93,36 @@ fn a_worker_that_polls_neither_allocates_nor_frees() {
     batch
         .install(install(1, firewall("10.0.1.2", &[net("10.0.0.64/26")])))
         .install(install(2, word_filter("10.0.1.2", "xx")))
-        .install(install(3, word_filter("2001:db8:1::2", "xx")));
+        .install(install(3, word_filter("2001:db8:1::2", "xx")))
+        .install(install(4, accept_under(&generous(&owner, 1_000_000, 100), &program, owner)))
+        .install(install(5, crowd("10.0.1.2")))
+        .install(install(6, crowd("2001:db8:1::2")));
     lab.table.apply(batch).expect("within the bounds");
     let after_start = CALLS.load(Ordering::Relaxed);
     assert!(after_start > 0, "the worker's thread is watched");
 
     let mut frames = Vec::new();
+    let mut sent = Vec::new();
+    let sender = Sender { program: program.id(), key: [0; 32], port: 7401, first_batch: 7, mtu: 1500 };
+    for i in 0..60u8 {
+        let text = [i; 300];
+        frames.push(udp(0, "10.0.0.9", &format!("10.0.1.{}", 2 + i % 3), 64, &text));
+        let dests = [&[0, 2, 4][..], &[10, 0, 1, 2], &[4], &[10, 0, 1, 3]].concat();
+        let content = [&[17, 1, 0, 5, 0, 6, 1, 44][..], &text].concat();
+        for (item, kind, bytes) in [(0, Kind::Dests, &dests), (1, Kind::Contents, &content)] {
+            // Some are lost, so that batches wait.
+            if i % 3 == 0 && item == 1 {
+                continue;
+            }
+            let (src, dst) = (addr("10.0.0.9"), addr("10.0.1.1"));
+            let generated = Generated { src, dst, batch: i.into(), item, kind, data: Data::Bytes(bytes) };
+            let mut each = |packet: &[u8]| {
+                sent.push([&router_mac(0)[..], &host_mac(0), &[8, 0], packet].concat());
+            };
+            sender.send(&generated, &mut each).expect("it can be sent");
+        }
+    }
+    frames.extend(sent);
     for i in 0..60u8 {
         let text = if i % 4 == 0 { &b"xx"[..] } else { b"oo" };
         frames.push(udp(0, &format!("10.0.0.{}", 2 + i), "10.0.1.2", 64, text));
@@ -115,6 +160,8 @@ fn a_worker_that_polls_neither_allocates_nor_frees() {
     let counts = lab.counters.snapshot();
     assert!(counts.handed_over > 0, "{counts:?}");
     assert!(counts.own_icmp > 0 && counts.fragments > 0 && counts.to_tap > 0 && counts.dropped() > 0, "{counts:?}");
+    assert!(counts.generated > 0 && counts.expanded > 0 && counts.windows_cut > 0, "{counts:?}");
+    assert!(counts.drop(DropReason::ExpandReplayed) > 0, "{counts:?}");
     assert_eq!(CALLS.load(Ordering::Relaxed), after_start, "a worker allocated or freed");
     lab.stop();
 }

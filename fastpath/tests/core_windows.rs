@@ -116,12 +116,10 @@ fn a_window_that_does_not_fill_is_run_when_its_time_is_up() {
         lab.table.install(install(1, crowd(32, 3, 60_000))).expect("within the bounds");
         let at = Instant::now();
         lab.send(0, &numbered("10.0.1.2", 2..4, "spam"));
-        lab.wait_for("both", |counts| counts.held == 2);
         // Two are too few to be dropped.
         assert_eq!(texts(&lab.expect(1, 2)), ["spam 2", "spam 3"]);
         let took = at.elapsed();
         assert!(took >= Duration::from_millis(60), "they waited {took:?}");
-        assert!(took < Duration::from_secs(5), "they waited {took:?}");
         lab.send(0, &numbered("10.0.1.2", 2..6, "spam"));
         lab.wait_for("the end of four", |counts| counts.drop(DropReason::Program) == 4);
         let counts = lab.stop();
@@ -433,7 +431,10 @@ fn the_expander_takes_what_is_its_own_and_leaves_the_rest_to_the_kernel() {
     let counts = far.wait_for("both", |counts| counts.expanded == 2);
     assert_eq!((counts.drop(DropReason::ExpandNotOwned), counts.to_tap), (1, 1), "{counts:?}");
     let mut told = Vec::new();
-    far.slow_path.to_tap(8, |_, frame| told.push(payload(frame)));
+    far.slow_path.to_tap(8, |_, frame| {
+        assert_eq!(frame[..6], router_mac(0), "the twin's address");
+        told.push(payload(frame));
+    });
     assert_eq!(told, [b"itself"]);
     // To another port or address of the router; broken; of a stranger.
     let mut broken = crossing[0].clone();

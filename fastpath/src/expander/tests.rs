@@ -323,3 +323,49 @@ fn each_sender_worker_has_a_replay_window_of_its_own() {
     delivered.take(&mut expander, &first(9), 0).expect("another worker counts for itself");
     assert_eq!(delivered.take(&mut expander, &first(1 << BATCH_WORKER_SHIFT | 9), 0), Err(Refused::Replayed));
 }
+
+proptest! {
+    #[test]
+    fn whoever_has_the_key_keeps_it_within_its_bounds(
+        steps in proptest::collection::vec(
+            ((0u64..6, 0u16..70, any::<bool>(), any::<bool>()), any::<prop::sample::Index>(), 0usize..3000, any::<u64>()),
+            1..200,
+        ),
+    ) {
+        let mut expander = expander(limits());
+        for (now_ns, ((batch, item, is_contents, is_sound), part, len, seed)) in (0u64..).step_by(20).zip(steps) {
+            let bytes: Vec<u8> = match (is_sound, is_contents) {
+                (true, true) => contents_bytes(&vec![vec![0; len / 4]; 3]),
+                (true, false) => dests_bytes(&vec![vec![host(2), host(300)]; len / 100]),
+                // Anything at all, with many small numbers.
+                (false, _) => (0..len).map(|i| (seed >> (i % 57) & 0x11) as u8).collect(),
+            };
+            let kind = if is_contents { Kind::Contents } else { Kind::Dests };
+            let payloads = self::item(KEY, batch, item, kind, &bytes);
+            if payloads.is_empty() {
+                continue;
+            }
+            let mut made = 0;
+            let _ = expander.take((SRC, OWN), &payloads[part.index(payloads.len())], now_ns, &mut |expanded| {
+                made += 1;
+                if let Expanded::Packet { src, dst, .. } = expanded {
+                    assert!(src == SRC && rule().prefix.contains(dst));
+                }
+            });
+            // A datagram completes the pairs of its batch, and may have two others given up: each has 32 pairs.
+            prop_assert!(made <= 3 * 32 * usize::from(WINDOW_MAX), "{made} packets of one datagram");
+            expander.expire(now_ns, &mut |_| ());
+            let mut free = 0;
+            let mut next = expander.free;
+            while let Some(chunk) = expander.chunks.get(next as usize) {
+                (free, next) = (free + 1, chunk.next);
+            }
+            let used: usize = expander.batches.iter().flatten().map(|batch| batch.chunks).sum();
+            prop_assert_eq!(free + used, 64);
+            for batch in expander.batches.iter().flatten() {
+                prop_assert_eq!(expander.chunks_of(batch).count(), batch.chunks);
+                prop_assert_eq!((batch.whole | batch.done | batch.are_contents) & !batch.known, 0);
+            }
+        }
+    }
+}

@@ -50,7 +50,7 @@ where
 {
     /// Sends an untagged frame with a packet of our own by the routes; its Ethernet header is yet to be written. One to
     /// the router itself goes to the kernel, through the twin of the port that the burst came by.
-    pub(super) fn originate(&mut self, packet: T::Buf, context: &Context<'_>) {
+    pub(super) fn originate(&mut self, mut packet: T::Buf, context: &Context<'_>) {
         let &Context { fib, now_ns, input, .. } = context;
         let Ok(headers): Result<Headers, _> = parse::headers(packet.bytes()) else {
             return self.drop(packet, DropReason::EthernetTruncated);
@@ -64,7 +64,16 @@ where
                 Some(gateway) => self.hold(packet, &headers, None, (port, gateway), fib, now_ns),
                 None => self.drop(packet, DropReason::NoRoute),
             },
-            Hop::Local => self.give_to_kernel(packet, headers.l3_offset, input),
+            Hop::Local => {
+                // The kernel takes what is addressed to the twin.
+                if let (Some(face), Some(header)) =
+                    (self.faces.get(usize::from(input)), packet.bytes_mut().first_chunk_mut::<12>())
+                {
+                    header[..6].copy_from_slice(&face.mac);
+                    header[6..].copy_from_slice(&face.mac);
+                }
+                self.give_to_kernel(packet, headers.l3_offset, input);
+            }
             Hop::NoRoute => self.drop(packet, DropReason::NoRoute),
             Hop::Unreachable => self.drop(packet, DropReason::Unreachable),
             Hop::Prohibit => self.drop(packet, DropReason::Prohibited),
