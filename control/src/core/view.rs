@@ -3,6 +3,7 @@
 use serde_json::{Map, Value, json};
 use vinet_fastpath::counters::Counters;
 use vinet_fastpath::drop_reason::DropReason;
+use vinet_fastpath::flow_table::InstallId;
 use vinet_fastpath::port::PortHandle;
 use vinet_session::Now;
 
@@ -83,6 +84,7 @@ fn programs(office: &Office, now: Now) -> Value {
         .all(now, &office.table)
         .take(ROWS_MAX)
         .map(|(owner, status)| {
+            let counts = office.table.program_counts(InstallId(status.instance)).unwrap_or_default();
             json!({
                 "instance": status.instance,
                 "owner": owner.to_string(),
@@ -97,6 +99,9 @@ fn programs(office: &Office, now: Now) -> Value {
                 "packets_discarded": status.packets_discarded,
                 "bytes_discarded": status.bytes_discarded,
                 "packets_over_budget": status.packets_over_budget,
+                "packets_generated": counts.generated_packets,
+                "bytes_generated": counts.generated_bytes,
+                "packets_generate_refused": counts.generate_refused_packets,
             })
         })
         .collect();
