@@ -637,6 +637,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vinet_session::identity::{AuthorityKey, Subject, Validity, parse_principal};
 
     fn port(device: &str, mtu: u16) -> crate::config::Port {
         crate::config::Port {
@@ -669,6 +670,47 @@ mod tests {
         assert_eq!(device_with_rings(&port(said, 1500), 3), format!("{said},qpairs=3"));
         let said = "net_af_packet0,iface=eth1,framesz=2048,qpairs=2";
         assert_eq!(device_with_rings(&port(said, 1500), 3), said);
+    }
+
+    #[test]
+    fn what_is_expanded_is_of_an_edge_router_with_an_address_here() {
+        let dir = tempfile::tempdir().unwrap();
+        let authority = AuthorityKey::generate("bench").unwrap();
+        let save = |name: &str, subject| {
+            let identity = authority.issue_identity(subject, Validity::starting(0, 1 << 40)).unwrap();
+            identity.save(&dir.path().join(name)).unwrap();
+            identity
+        };
+        let owner = |text| Subject::Owner(parse_principal(text).unwrap());
+        let ours = save("ours.key", owner("192.0.2.1/24"));
+        save("elsewhere.key", owner("192.0.2.7/24"));
+        save("nameless.key", owner("192.0.2.0/24"));
+        save("user.key", owner("192.0.2.1"));
+        let router = save("router.key", Subject::Router { name: "near".into(), addrs: Vec::new() });
+        let rules = |identity: &str, router: &str| {
+            let table = format!(
+                "[[expand]]\nidentity = \"{identity}\"\nrouter = \"{router}\"\nprogram = \"{}\"\n\n[capacity]\n",
+                "ab".repeat(32)
+            );
+            let text = include_str!("../../configs/router.toml").replacen("[capacity]\n", &table, 1);
+            expand_rules(&Config::parse(&dir.path().join("router.toml"), &text).unwrap())
+        };
+        let near = router.public().to_string();
+        let [rule] = rules("ours.key", &near).unwrap()[..] else { panic!("one rule") };
+        let principal = ours.principal().unwrap();
+        assert_eq!((Some(rule.own), rule.prefix, rule.port), (principal.this_ip(), principal.owned(), 7401));
+        assert_eq!(Some(rule.key), tag_key::at_router(&router, &ours.public(), &[0xab; 32]));
+        for (identity, router, expected) in [
+            ("elsewhere.key", near.clone(), "192.0.2.7/24 has no address of this router"),
+            ("nameless.key", near.clone(), "192.0.2.0/24 has no address of this router"),
+            ("user.key", near.clone(), "it is not an edge router's as an owner"),
+            ("router.key", near, "it is not an edge router's as an owner"),
+            ("ours.key", "00".repeat(32), "is not the key of a router"),
+        ] {
+            let error = rules(identity, &router).unwrap_err().to_string();
+            assert!(error.contains(expected) && error.contains(identity), "{error}");
+        }
+        assert!(matches!(rules("absent.key", &"00".repeat(32)), Err(StartupError::Identity { .. })));
     }
 
     #[test]

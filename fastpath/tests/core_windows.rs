@@ -7,6 +7,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use core_support::*;
+use proptest::prelude::*;
 use vinet_fastpath::drop_reason::DropReason;
 use vinet_fastpath::flow_table::{Batch, Install, InstallId};
 use vinet_fastpath::settings::{ExpandRule, Idle, Settings};
@@ -105,6 +106,49 @@ fn a_full_window_is_run_as_the_reference_runs_it() {
         assert_eq!(program.generated_packets, counts.generated);
         let bytes: usize = sent.iter().map(|frame| frame.len() - 14).sum();
         assert_eq!(program.generated_bytes, bytes as u64);
+        lab.stop();
+    }
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(24))]
+
+    #[test]
+    fn what_windows_leave_is_what_the_reference_leaves(
+        window in 2u16..12,
+        least in 1i64..6,
+        packets in proptest::collection::vec((2u8..6, 0usize..3), 1..80),
+    ) {
+        let policy = generous(&owner(), 0, FOREVER_US);
+        let program = crowd_filter(window, "spam", least);
+        let mut lab = lab();
+        lab.table.install(install(1, accept_under(&policy, &program, owner()))).expect("within the bounds");
+        let frames: Vec<Vec<u8>> = packets
+            .iter()
+            .enumerate()
+            .map(|(i, (host, spam))| {
+                let text = format!("{i} {}", "spam".repeat(*spam));
+                udp(0, &format!("10.0.0.{host}"), "10.0.1.2", 64, text.as_bytes())
+            })
+            .collect();
+        lab.send(0, &frames);
+        let mut reference = Reference::new(&program, &owner(), &policy);
+        let mut expected = Vec::new();
+        let whole = frames.len() / usize::from(window) * usize::from(window);
+        for window in frames[..whole].chunks(usize::from(window)) {
+            let headers: Vec<Headers> = window.iter().map(|frame| parse::headers(frame).expect("IP")).collect();
+            let packets: Vec<(&[u8], &Headers)> = window.iter().map(Vec::as_slice).zip(&headers).collect();
+            let outcome = reference.run(&packets).expect("the owner has what the program names");
+            let left = window.iter().zip(&outcome.discarded).filter(|(_, discarded)| !**discarded);
+            expected.extend(left.map(|(frame, _)| payload(frame)));
+        }
+        let rest = (frames.len() - whole) as u64;
+        let counts = lab.wait_for("whole windows", |counts| {
+            counts.ports[0].rx_packets == frames.len() as u64 && counts.held == rest && counts.queued == 0
+        });
+        prop_assert_eq!(counts.drop(DropReason::Program) as usize, whole - expected.len());
+        let out: Vec<Vec<u8>> = lab.expect(1, expected.len()).iter().map(|frame| payload(frame)).collect();
+        prop_assert_eq!(out, expected, "in order");
         lab.stop();
     }
 }
