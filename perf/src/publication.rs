@@ -241,7 +241,13 @@ impl Bench<'_> {
 
     fn named(&mut self, executable: Arc<Executable>) -> Install {
         self.next += 1;
-        Install { id: InstallId(self.next), executable, packet_rate: 0, over_budget: OverBudget::Forward }
+        Install {
+            id: InstallId(self.next),
+            executable,
+            packet_rate: 0,
+            over_budget: OverBudget::Forward,
+            generate_key: [0; 32],
+        }
     }
 
     /// Polls until something holds.

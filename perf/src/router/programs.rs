@@ -129,6 +129,7 @@ fn install_within(
                 executable: Arc::new(executable),
                 packet_rate: 0,
                 over_budget: OverBudget::Forward,
+                generate_key: [0; 32],
             },
             Err(words) => {
                 placed.refused = Some(words);

@@ -388,6 +388,7 @@ impl Soaked {
             executable,
             packet_rate: if number.is_multiple_of(3) { 20_000 } else { 0 },
             over_budget,
+            generate_key: [0; 32],
         }
     }
 

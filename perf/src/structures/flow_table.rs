@@ -98,7 +98,13 @@ impl InTable {
         let (executable, id) = &mut self.programs[number];
         *id = self.next_id;
         self.next_id += 1;
-        Install { id: InstallId(*id), executable: executable.clone(), packet_rate: 0, over_budget: OverBudget::Forward }
+        Install {
+            id: InstallId(*id),
+            executable: executable.clone(),
+            packet_rate: 0,
+            over_budget: OverBudget::Forward,
+            generate_key: [0; 32],
+        }
     }
 
     /// Milliseconds that it takes to withdraw so many programs in one batch, and to install them in one.
