@@ -72,14 +72,15 @@ fn goes_on(word: u64, hash: u64) -> bool {
     word >> (PASSED_SHIFT + passed_bit(hash)) & 1 != 0
 }
 
-/// The tag of a hash: its low byte, never zero. Buckets go by the high half.
+/// The tag of a hash: its low byte, at least 2. Buckets go by the high half. 0 is an empty slot, whose old key must never
+/// be taken for one that is there, and [`tags_equal`] may take a tag for another that differs in the lowest bit alone.
 #[inline(always)]
 fn tag_of(hash: u64) -> u8 {
-    (hash as u8).max(1)
+    (hash as u8).max(2)
 }
 
-/// The high bit of each of the seven tags of `word` that equals `tag`. A tag above a match may be named wrongly, which
-/// costs a look at a key and nothing else.
+/// The high bit of each of the seven tags of `word` that equals `tag`. A tag above a match that differs in the lowest bit
+/// alone may be named too, which costs a look at a key and nothing else.
 #[inline(always)]
 fn tags_equal(word: u64, tag: u8) -> u64 {
     const ONES: u64 = 0x0001_0101_0101_0101;
@@ -332,6 +333,10 @@ mod tests {
                 assert_eq!((equal != 0).then(|| equal.trailing_zeros() as usize / 8), first, "{word:x} {tag}");
                 for slot in (0..BUCKET_SLOTS).filter(|slot| (word >> (slot * 8)) as u8 == tag) {
                     assert_ne!(equal >> (slot * 8 + 7) & 1, 0, "{word:x} {tag}: every equal one is named");
+                }
+                for slot in (0..BUCKET_SLOTS).filter(|_| tag >= 2) {
+                    let is_empty = (word >> (slot * 8)) as u8 == 0;
+                    assert!(!is_empty || equal >> (slot * 8 + 7) & 1 == 0, "{word:x} {tag}: no empty one is named");
                 }
             }
         }

@@ -28,7 +28,7 @@ impl std::fmt::Debug for ProgramCell {
 }
 
 fn limits() -> TableLimits {
-    TableLimits { programs_max: 20_000, cells_max: 40_000, retired_max: 10_000 }
+    TableLimits { programs_max: 20_000, cells_max: 40_000, retired_max: 12_000 }
 }
 
 fn addr(text: &str) -> Addr {
