@@ -478,9 +478,13 @@ fn a_firewall_of_ten_thousand_prefixes_is_one_program_of_either_family() {
     assert!(meets.iter().filter(|(verdict, _)| verdict.is_some()).count() >= 300);
     // Withdrawn, all of it is gone in a few turns, the shapes too.
     for id in [0, 1] {
+        for _ in 0..6 {
+            reader.quiescent();
+            writer.reclaim();
+        }
         writer.withdraw(InstallId(id)).expect("installed");
     }
-    for _ in 0..4 {
+    for _ in 0..6 {
         reader.quiescent();
         writer.reclaim();
     }
