@@ -34,6 +34,7 @@ mod router;
 mod run;
 mod search;
 mod soak;
+mod spam;
 mod structures;
 mod table;
 mod testbed;
@@ -83,6 +84,9 @@ enum Command {
     #[command(hide = true)]
     Router(router::Options),
     /// One router under test, in this process: what `fastpath` starts.
+    /// What a spam filter costs beside Hyperscan's search alone (root; see docs/BENCHMARKS.md).
+    Spam(spam::Options),
+    /// One router under test, in this process: what `fastpath` and `spam` start.
     #[command(hide = true)]
     Dut(dut::Options),
 }
@@ -91,6 +95,7 @@ fn main() -> ExitCode {
     let done = match Cli::parse().command {
         Command::Fastpath(options) => fastpath::run(&options),
         Command::Table(options) => structures::run(&options),
+        Command::Spam(options) => spam::run(&options),
         Command::Verify(options) => verify::run(&options),
         Command::Calibrate(options) => calibrate::run(&options),
         Command::Cost(options) => cost::run(&options),

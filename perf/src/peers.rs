@@ -1,5 +1,6 @@
-//! The peers: DPDK programs that are run as they are, from Debian's packages.
+//! The peers: programs of others that are run as they are, from Debian's packages.
 
+pub mod hyperscan;
 pub mod l3fwd;
 pub mod rte_hash;
 pub mod testpmd;

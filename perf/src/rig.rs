@@ -5,6 +5,7 @@
 //! one.
 
 use crate::run::PerfError;
+use crate::spam::segments::AdvancingPort;
 use std::path::Path;
 use std::time::{Duration, Instant};
 use vinet_fastpath::counters::{Counters, Snapshot};
@@ -80,20 +81,34 @@ impl Rig {
         settings: RigSettings<'_>,
         on_worker: impl Fn(usize) -> Result<(), String> + Send + Sync + 'static,
     ) -> Result<Rig, PerfError> {
-        let failed = |words: String| PerfError::Failed { what: "vinet".to_owned(), words };
-        let eal = Eal::start(&settings.eal()).map_err(|e| failed(e.to_string()))?;
-        let pool = Mempool::new(&eal, MempoolSettings::for_mtu(BUFFERS, 1500)).map_err(|e| failed(e.to_string()))?;
-
-        let queues = settings.cores.len() as u16;
-        let mut ports = Vec::new();
-        for (name, device) in [("in", &settings.receive), ("out", &settings.send)] {
-            let config = DpdkConfig { tx_queues: queues, ..DpdkConfig::new(name, device) };
-            let config = DpdkConfig { rx_queues: if name == "in" { queues } else { 1 }, ..config };
-            ports.push(DpdkPort::open(&eal, &pool, &config).map_err(|e| failed(e.to_string()))?);
-        }
-        let pools = settings.cores.iter().map(|_| pool.handle()).collect();
+        let (eal, ports, pools) = open(&settings)?;
         Rig::over(eal, ports, pools, settings, on_worker)
     }
+}
+
+impl Rig<AdvancingPort<DpdkPort>, MbufPool> {
+    /// Starts it over ports that advance the sequence numbers of a capture of TCP segments.
+    pub fn start_advancing(settings: RigSettings<'_>) -> Result<Self, PerfError> {
+        let (eal, ports, pools) = open(&settings)?;
+        Rig::over(eal, ports.into_iter().map(AdvancingPort).collect(), pools, settings, |_| Ok(()))
+    }
+}
+
+/// DPDK's ports, "in" and "out", and a pool for each worker.
+fn open(settings: &RigSettings<'_>) -> Result<(Eal, Vec<DpdkPort>, Vec<MbufPool>), PerfError> {
+    let failed = |words: String| PerfError::Failed { what: "vinet".to_owned(), words };
+    let eal = Eal::start(&settings.eal()).map_err(|e| failed(e.to_string()))?;
+    let pool = Mempool::new(&eal, MempoolSettings::for_mtu(BUFFERS, 1500)).map_err(|e| failed(e.to_string()))?;
+
+    let queues = settings.cores.len() as u16;
+    let mut ports = Vec::new();
+    for (name, device) in [("in", &settings.receive), ("out", &settings.send)] {
+        let config = DpdkConfig { tx_queues: queues, ..DpdkConfig::new(name, device) };
+        let config = DpdkConfig { rx_queues: if name == "in" { queues } else { 1 }, ..config };
+        ports.push(DpdkPort::open(&eal, &pool, &config).map_err(|e| failed(e.to_string()))?);
+    }
+    let pools = settings.cores.iter().map(|_| pool.handle()).collect();
+    Ok((eal, ports, pools))
 }
 
 #[cfg(feature = "capsule")]
