@@ -19,7 +19,7 @@ packages=(gcc make libc6-dev pkgconf libdpdk-dev libclang-dev)
   packages+=(iproute2 iputils-ping iputils-tracepath traceroute curl iperf3 tcpdump ethtool procps busybox z3)
 # The emulated machine's kernel is a package too, which the test fetches and does not install.
 [ "$level" != virtio ] || packages+=(qemu-system-x86 seabios)
-[ "$level" != bench ] || packages+=(dpdk-dev dpdk-doc libsystemd-dev)
+[ "$level" != bench ] || packages+=(dpdk-dev dpdk-doc libsystemd-dev libhyperscan-dev)
 
 hugepages_wanted=256     # of 2 MiB; half a GiB is plenty for every packet pool that the tests and the demo make
 memory_spare_kib=2097152 # and is taken only where this much stays free for the compiler

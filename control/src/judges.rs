@@ -1,14 +1,14 @@
 //! The judges: threads that check proofs, so that the control core's loop never waits for one.
 //!
 //! Cases go in and come out through bounded queues; no more than a named number is anywhere between, and one more is
-//! refused at once. A judge holds no state between two cases, and a panic in one (our own defect) rejects that case
-//! alone.
+//! refused at once. What judges hold between two cases is which programs are lowered, so that one that comes again, for
+//! another owner, shares the memory of the first; a panic in a case (our own defect) rejects that case alone.
 
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Arc;
 
 use crossbeam::channel::{Receiver, Sender, bounded};
-use vinet_pktops::Executable;
+use vinet_pktops::{Executable, Lowerings};
 use vinet_session::message::{NewLemma, Rejection, Terms};
 use vinet_trusted::check::check;
 use vinet_trusted::lemma::LemmaStore;
@@ -88,12 +88,14 @@ impl<P: Send + 'static, L: Send + 'static> Judges<P, L> {
         let (case_sender, case_receiver) = bounded::<Case<P, L>>(pending_max);
         // As large as the most cases there can be, so that a judge never waits to give one back.
         let (judged_sender, judged) = bounded(pending_max);
+        let lowerings = Arc::new(Lowerings::default());
         let threads = (0..threads)
             .map(|_| {
+                let lowerings = Arc::clone(&lowerings);
                 let (cases, judged, wake) = (case_receiver.clone(), judged_sender.clone(), wake.clone());
                 std::thread::Builder::new().name("vinet-judge".into()).spawn(move || {
                     for case in cases {
-                        if judged.send(case.judge(verify)).is_err() {
+                        if judged.send(case.judge(verify, &lowerings)).is_err() {
                             return;
                         }
                         wake();
@@ -149,10 +151,10 @@ impl<P, L> Drop for Judges<P, L> {
 }
 
 impl<P, L> Case<P, L> {
-    fn judge(self, verify: Verify) -> Judged<P, L> {
+    fn judge(self, verify: Verify, lowerings: &Lowerings) -> Judged<P, L> {
         match self {
             Case::Program { ticket, terms, policy, lemmas } => {
-                let verdict = safely(|| judge(&terms, &policy, &lemmas, verify));
+                let verdict = safely(|| judge(&terms, &policy, &lemmas, verify, lowerings));
                 Judged::Program { ticket, terms, verdict }
             }
             Case::Lemma { ticket, lemma, store } => {
@@ -177,6 +179,7 @@ pub fn judge(
     policy: &Arc<Policy>,
     lemmas: &LemmaStore,
     verify: Verify,
+    lowerings: &Lowerings,
 ) -> Result<Arc<Executable>, Rejection> {
     let sent = terms.proof.as_deref();
     let proof = match (verify, sent) {
@@ -193,7 +196,8 @@ pub fn judge(
     let checked = check(&terms.program, &proof, terms.principal, policy, lemmas)
         .map_err(|reject| Rejection::new(reject.code(), &reject.to_string(), instr(reject.instr())))?;
     may_send(checked.program(), policy)?;
-    let executable = Executable::lower(Arc::new(checked))
+    let executable = lowerings
+        .lower(Arc::new(checked))
         .map_err(|error| Rejection::new("not-lowered", &format!("this router cannot run it: {error}"), None))?;
     Ok(Arc::new(executable))
 }

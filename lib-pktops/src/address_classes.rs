@@ -83,6 +83,19 @@ impl AddressClasses {
             }
         }
     }
+    /// What is divided.
+    pub(crate) const fn within(&self) -> Prefix {
+        self.within
+    }
+    /// Whether both have the same classes, with the same numbers, whatever addresses are in them.
+    pub(crate) fn has_classes_of(&self, other: &AddressClasses) -> bool {
+        self.members == other.members
+    }
+    /// The memory that it holds besides itself.
+    pub(crate) fn memory_bytes(&self) -> usize {
+        let members = self.members.iter().map(|sets| size_of::<Vec<u64>>() + size_of_val(&**sets)).sum::<usize>();
+        size_of_val(&*self.starts) + size_of_val(&*self.classes) + members
+    }
     /// How many classes there are; they are numbered from 0.
     pub(crate) const fn count(&self) -> usize {
         self.members.len()

@@ -1,10 +1,16 @@
 //! CONTAINS_STRING: searching bytes for the words of a program.
 //!
-//! The searchers are built once, when a program is lowered. A [`Words`] answers for many words at once with a mask,
-//! one bit for each word in the order of the program's list; it holds at most
-//! [`vinet_trusted::program::WORDS_MAX`] words, the width of the mask.
+//! The searchers are built once, when a program is lowered, and read each byte once for all the words that are asked
+//! about together: up to [`FEW_MAX`] with vector comparisons ([`crate::few_words`]), more with vector look-ups and an
+//! automaton ([`crate::many_words`]). A [`Words`] answers with a mask, one bit for each word in the order of the
+//! program's list; it holds at most [`vinet_trusted::program::WORDS_MAX`] words, the width of the mask.
+//!
+//! Which way is taken follows from measurements (`cargo bench -p vinet-pktops --bench matchers`). However bytes are
+//! made, the pace is bounded: a way that meets too many places to compare is left for one that compares none.
 
 use crate::count_string::Automaton;
+use crate::few_words::{FEW_MAX, FewWords, Hit, Pass};
+use crate::many_words::ManyWords;
 use memchr::memmem::Finder;
 use vinet_trusted::program::{COUNT_MAX, Word};
 
@@ -14,13 +20,16 @@ pub type WordMask = u64;
 /// The words of a program, ready to be searched for and counted.
 #[derive(Clone, Debug)]
 pub struct Words {
-    finders: Vec<Finder<'static>>,
-    /// Those that are the same in upper and lower case, which an automaton looks for.
-    folded: WordMask,
+    words: Vec<Word>,
+    few: FewWords,
+    /// Where there are more than a few.
+    many: Option<ManyWords>,
+    /// For hostile bytes: those that are neither folded nor counted.
+    finders: Vec<Option<Finder<'static>>>,
+    /// The others.
+    automata: Vec<Option<Automaton>>,
     /// Those that are counted.
     counted: WordMask,
-    /// For each word that is folded or counted.
-    automata: Vec<Option<Automaton>>,
     longest: usize,
 }
 
@@ -28,18 +37,22 @@ impl Words {
     /// Prepares the searchers of `words`, of which those in `counted` can be counted.
     ///
     /// # Panics
-    /// Where there are more than 64 words, which no program has.
+    /// Where there are more than 64 words, or an empty one, which no program has.
     #[must_use]
     pub fn new(words: &[Word], counted: WordMask) -> Words {
         assert!(words.len() <= WordMask::BITS as usize, "a program has at most {} words", WordMask::BITS);
-        let folded = (0..).zip(words).fold(0, |mask, (i, word)| mask | u64::from(word.fold) << i);
-        let automaton = |(i, word): (u32, &Word)| ((folded | counted) >> i & 1 != 0).then(|| Automaton::new(word));
+        assert!(words.iter().all(|word| !word.bytes.is_empty()), "a word has a byte");
+        let is_plain = |i: usize, word: &Word| !word.fold && counted >> i & 1 == 0;
+        let finder = |(i, word): (usize, &Word)| is_plain(i, word).then(|| Finder::new(&word.bytes).into_owned());
+        let automaton = |(i, word): (usize, &Word)| (!is_plain(i, word)).then(|| Automaton::new(word));
         Words {
-            finders: words.iter().map(|word| Finder::new(&word.bytes).into_owned()).collect(),
-            folded,
+            few: FewWords::new(words),
+            many: (words.len() > FEW_MAX).then(|| ManyWords::new(words)),
+            finders: words.iter().enumerate().map(finder).collect(),
+            automata: words.iter().enumerate().map(automaton).collect(),
             counted,
-            automata: (0..).zip(words).map(automaton).collect(),
             longest: words.iter().map(|word| word.bytes.len()).max().unwrap_or(0),
+            words: words.to_vec(),
         }
     }
     /// The length of the longest word, in bytes; 0 where there are none.
@@ -47,40 +60,85 @@ impl Words {
     pub const fn longest(&self) -> usize {
         self.longest
     }
+    /// The length of a word, in bytes.
+    ///
+    /// # Panics
+    /// Where there is no such word.
+    #[must_use]
+    pub fn word_len(&self, word: usize) -> usize {
+        self.words[word].bytes.len()
+    }
     /// All of the words.
     #[must_use]
     pub fn all(&self) -> WordMask {
-        (0..self.finders.len()).fold(0, |mask, word| mask | 1 << word)
+        WordMask::MAX.checked_shr(WordMask::BITS - self.words.len() as u32).unwrap_or(0)
     }
     /// Those that can be counted.
     #[must_use]
     pub const fn counted(&self) -> WordMask {
         self.counted
     }
+    /// The memory that it holds, in bytes.
+    #[must_use]
+    pub fn memory_bytes(&self) -> usize {
+        let few = self.words.len() * (2 * size_of::<Word>() + size_of::<Finder<'_>>() + 2 * self.longest);
+        let automata = self.automata.iter().flatten().map(|_| Automaton::MEMORY_BYTES).sum::<usize>();
+        size_of::<Words>() + few + automata + self.many.as_ref().map_or(0, ManyWords::memory_bytes)
+    }
+    /// Tells `hit` where the words in `wanted` are in `bytes`, in any order: which word, and where it starts. `hit` says
+    /// which are wanted from there on; one that cannot be counted is wanted once at most.
+    #[inline]
+    pub fn occurrences(&self, bytes: &[u8], wanted: WordMask, hit: Hit<'_>) {
+        let wanted = wanted & self.all();
+        if bytes.is_empty() || wanted == 0 {
+            return;
+        }
+        match &self.many {
+            Some(many) if wanted.count_ones() as usize > FEW_MAX => many.each(bytes, wanted, hit),
+            _ => {
+                let mut left = wanted;
+                let pass = self.few.pass(bytes, wanted, &mut |word, at| {
+                    left = hit(word, at);
+                    left
+                });
+                if let Pass::GaveUp(place) = pass {
+                    self.one_by_one(bytes, place, left & wanted, hit);
+                }
+            }
+        }
+    }
+    /// Goes on where a pass over a few words gave up: a pass for each, whose pace does not depend on the bytes.
+    #[inline(never)]
+    fn one_by_one(&self, bytes: &[u8], place: usize, mut wanted: WordMask, hit: Hit<'_>) {
+        for word in 0..self.words.len() {
+            if wanted >> word & 1 == 0 {
+                continue;
+            }
+            let start = self.few.resume(word, place);
+            let rest = &bytes[start.min(bytes.len())..];
+            if let Some(finder) = &self.finders[word] {
+                if let Some(at) = finder.find(rest) {
+                    wanted = hit(word, start + at);
+                }
+            } else if let Some(automaton) = &self.automata[word] {
+                automaton.each(rest, &mut |at| {
+                    if wanted >> word & 1 != 0 {
+                        wanted = hit(word, start + at);
+                    }
+                });
+            }
+        }
+    }
     /// Which of the words in `wanted` are in `bytes`.
     #[must_use]
     #[inline]
     pub fn search(&self, bytes: &[u8], wanted: WordMask) -> WordMask {
         let mut found = 0;
-        let mut rest = wanted & !self.folded;
-        while rest != 0 {
-            let word = rest.trailing_zeros() as usize;
-            rest &= rest - 1;
-            if self.finders.get(word).is_some_and(|finder| finder.find(bytes).is_some()) {
-                found |= 1 << word;
-            }
-        }
-        if wanted & self.folded != 0 {
-            found |= self.search_folded(bytes, wanted & self.folded);
-        }
+        self.occurrences(bytes, wanted, &mut |word, _| {
+            found |= 1 << word;
+            wanted & !found
+        });
         found
-    }
-    #[inline(never)]
-    fn search_folded(&self, bytes: &[u8], wanted: WordMask) -> WordMask {
-        (0..).zip(&self.automata).fold(0, |found, (word, automaton)| match automaton {
-            Some(automaton) if wanted >> word & 1 != 0 => found | u64::from(automaton.count(bytes) != 0) << word,
-            _ => found,
-        })
     }
     /// Whether one word is in `bytes`.
     #[must_use]
@@ -88,55 +146,42 @@ impl Words {
     pub fn contains(&self, bytes: &[u8], word: u8) -> bool {
         self.search(bytes, 1 << word) != 0
     }
-    /// How often a word that can be counted is in `bytes`, [`COUNT_MAX`] at most.
+    /// How often a word that can be counted is in `bytes`, [`COUNT_MAX`] at most; occurrences that overlap count each.
     #[must_use]
     pub fn count(&self, bytes: &[u8], word: u8) -> u16 {
-        let Some(Some(automaton)) = self.automata.get(usize::from(word)) else { return 0 };
-        saturated(automaton.count(bytes))
+        let (mut count, mask) = (0u16, 1 << word & self.counted);
+        self.occurrences(bytes, mask, &mut |_, _| {
+            count = count.saturating_add(1);
+            mask
+        });
+        count
     }
-    /// How many occurrences of a word that can be counted have a byte of `run`, between `before` and `behind`,
-    /// [`COUNT_MAX`] at most.
+    /// Whether one of the words in `wanted` could go on behind `bytes`: its first bytes, not all, are the last there.
     #[must_use]
-    pub fn count_new(&self, before: &[u8], run: &[u8], behind: &[u8], word: u8) -> u16 {
-        let Some(Some(automaton)) = self.automata.get(usize::from(word)) else { return 0 };
-        saturated(automaton.count_new(before, run, behind))
+    #[inline]
+    pub fn goes_on(&self, bytes: &[u8], wanted: WordMask) -> bool {
+        let Some(last) = bytes.last() else { return false };
+        let mut rest = wanted & self.all();
+        if rest.count_ones() as usize > FEW_MAX {
+            return true;
+        }
+        while rest != 0 {
+            let word = &self.words[rest.trailing_zeros() as usize];
+            rest &= rest - 1;
+            let is = |there: &u8, byte: &u8| if word.fold { there.eq_ignore_ascii_case(byte) } else { there == byte };
+            let ends = |len: usize| {
+                bytes.len() >= len
+                    && bytes[bytes.len() - len..].iter().zip(&word.bytes).all(|(there, byte)| is(there, byte))
+            };
+            if (1..word.bytes.len()).any(|len| is(last, &word.bytes[len - 1]) && ends(len)) {
+                return true;
+            }
+        }
+        false
     }
 }
 
 const _: () = assert!(COUNT_MAX == u16::MAX as i64, "a count fits 16 bits");
 
-fn saturated(count: u64) -> u16 {
-    u16::try_from(count).unwrap_or(u16::MAX)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn word(fold: bool, text: &str) -> Word {
-        Word { fold, bytes: text.into() }
-    }
-
-    #[test]
-    fn a_mask_tells_each_word_apart_and_only_those_wanted() {
-        let words = Words::new(&[word(false, "one"), word(false, "w"), word(true, "three")], 0);
-        assert_eq!(words.longest(), 5);
-        assert_eq!(words.search(b"two and one", 0b111), 0b011);
-        assert_eq!(words.search(b"two and one", 0b110), 0b010);
-        assert_eq!(words.search(b"on", 0b111), 0);
-        assert_eq!(words.search(b"", 0b111), 0);
-        assert_eq!(words.search(b"ThReE", WordMask::MAX), 0b100);
-        assert_eq!(words.search(b"ThReE", 0b011), 0);
-        assert_eq!(words.search(b"ONE TWO THREE", 0b111), 0b100);
-    }
-
-    #[test]
-    fn counts_are_of_the_words_that_are_counted_and_saturate() {
-        let words = Words::new(&[word(false, "aa"), word(true, "b"), word(false, "c")], 0b011);
-        assert_eq!(words.count(b"aaaa", 0), 3);
-        assert_eq!(words.count(b"bBxB", 1), 3);
-        assert_eq!(words.count(b"c", 2), 0);
-        assert_eq!(words.count(&[b'a'; 70_000], 0), u16::MAX);
-        assert_eq!(words.count_new(b"a", b"a", b"a", 0), 2);
-    }
-}
+mod tests;

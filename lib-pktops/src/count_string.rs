@@ -22,6 +22,9 @@ pub struct Automaton {
 }
 
 impl Automaton {
+    /// The memory of one, in bytes.
+    pub(crate) const MEMORY_BYTES: usize = size_of::<Automaton>() + size_of::<[u64; 256]>();
+
     /// Prepares `word`, of at most [`WORD_LEN_MAX`] bytes and at least one.
     ///
     /// # Panics
@@ -50,74 +53,52 @@ impl Automaton {
         state >> (self.len - 1) & 1
     }
 
-    /// Reads `bytes` and returns how many occurrences end in them.
-    fn read(&self, state: &mut u64, bytes: &[u8]) -> u64 {
-        let mut count = 0;
-        for byte in bytes {
-            *state = self.step(*state, *byte);
-            count += self.ends(*state);
+    /// Tells `each` where occurrences start that end in `bytes`, the first of which is number `from`.
+    fn read(&self, bytes: &[u8], from: usize, each: &mut dyn FnMut(usize)) {
+        let mut state = 0;
+        for (end, byte) in (from + 1..).zip(bytes) {
+            state = self.step(state, *byte);
+            if self.ends(state) != 0 {
+                each(end - self.len);
+            }
         }
-        count
     }
 
-    /// How often the word is in `bytes`.
-    #[must_use]
-    pub fn count(&self, bytes: &[u8]) -> u64 {
-        let Some(starts) = (bytes.len() + 1).checked_sub(self.len) else { return 0 };
+    /// Tells `each` where the word starts in `bytes`, every occurrence, in any order.
+    pub fn each(&self, bytes: &[u8], each: &mut dyn FnMut(usize)) {
+        let Some(starts) = (bytes.len() + 1).checked_sub(self.len) else { return };
         let part = starts / LANES;
         if part < LANE_LEN_MIN {
-            return self.read(&mut 0, bytes);
+            return self.read(bytes, 0, each);
         }
-        // Each lane counts the occurrences that start in its part.
+        // Each lane tells the occurrences that start in its part.
         let span = part + self.len - 1;
         let lanes: [&[u8]; LANES] = core::array::from_fn(|lane| &bytes[lane * part..lane * part + span]);
         let [a, b, c, d] = lanes;
-        let (mut state_a, mut state_b, mut state_c, mut state_d, mut count) = (0, 0, 0, 0, 0);
-        for (((a, b), c), d) in a.iter().zip(b).zip(c).zip(d) {
-            state_a = self.step(state_a, *a);
-            state_b = self.step(state_b, *b);
-            state_c = self.step(state_c, *c);
-            state_d = self.step(state_d, *d);
-            count += self.ends(state_a) + self.ends(state_b) + self.ends(state_c) + self.ends(state_d);
+        let mut states = [0; LANES];
+        for (end, (((a, b), c), d)) in (1..).zip(a.iter().zip(b).zip(c).zip(d)) {
+            let bytes = [a, b, c, d];
+            states = core::array::from_fn(|lane| self.step(states[lane], *bytes[lane]));
+            if states.iter().fold(0, |any, state| any | self.ends(*state)) != 0 {
+                for lane in (0..LANES).filter(|lane| self.ends(states[*lane]) != 0) {
+                    each(lane * part + end - self.len);
+                }
+            }
         }
-        count + self.read(&mut 0, &bytes[LANES * part..])
-    }
-
-    /// How many occurrences there are in `before`, `run` and `behind`, one behind the other, that have a byte of `run`.
-    #[must_use]
-    pub fn count_new(&self, before: &[u8], run: &[u8], behind: &[u8]) -> u64 {
-        // Fewer bytes than the word has hold no occurrence of their own.
-        let reach = self.len - 1;
-        let before = &before[before.len().saturating_sub(reach)..];
-        let behind = &behind[..behind.len().min(reach)];
-        let mut state = 0;
-        self.read(&mut state, before);
-        if run.len() <= 2 * reach {
-            return self.read(&mut state, run) + self.read(&mut state, behind);
-        }
-        let left = self.read(&mut state, &run[..reach]);
-        let mut state = 0;
-        self.read(&mut state, &run[run.len() - reach..]);
-        left + self.count(run) + self.read(&mut state, behind)
+        self.read(&bytes[LANES * part..], LANES * part, each);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::few_words::is_at;
     use crate::samples::{Random, seed};
-
-    fn slow(word: &Word, bytes: &[u8]) -> u64 {
-        let equal = |window: &[u8]| match word.fold {
-            true => window.eq_ignore_ascii_case(&word.bytes),
-            false => window == word.bytes,
-        };
-        bytes.windows(word.bytes.len()).filter(|window| equal(window)).count() as u64
-    }
+    use std::collections::BTreeSet;
 
     #[test]
-    fn counts_what_is_there_however_it_is_cut() {
-        let seed = seed("counts");
+    fn tells_each_occurrence_once() {
+        let seed = seed("count string");
         let mut random = Random::new(seed);
         for round in 0..2000 {
             let len = *random.pick(&[1, 1, 2, 3, 4, 7, 64]);
@@ -129,21 +110,12 @@ mod tests {
             let len = random.below(longest);
             let alphabet = if random.one_in(3) { &b"a"[..] } else { b"abA" };
             let text = random.bytes(len, alphabet);
-            assert_eq!(automaton.count(&text), slow(&word, &text), "seed {seed}, round {round}: {word:?}");
-            let (a, b) = (random.below(text.len() + 1), random.below(text.len() + 1));
-            let (a, b) = (a.min(b), a.max(b));
-            let (before, run, behind) = (&text[..a], &text[a..b], &text[b..]);
-            let old = slow(&word, before) + slow(&word, behind);
-            // Without a run nothing is new, though the pieces would meet; streams never ask that.
-            if a < b {
-                let across = (0..(text.len() + 1).saturating_sub(word.bytes.len()))
-                    .filter(|start| start + word.bytes.len() > a && *start < b)
-                    .filter(|start| slow(&word, &text[*start..start + word.bytes.len()]) == 1)
-                    .count() as u64;
-                let found = automaton.count_new(before, run, behind);
-                assert_eq!(found, across, "seed {seed}, round {round}: {word:?} with {a} and {b} in {text:?}");
-                assert_eq!(found + old, slow(&word, &text));
-            }
+            let starts = (0..(text.len() + 1).saturating_sub(word.bytes.len()))
+                .filter(|start| is_at(&word, &text, *start))
+                .collect::<BTreeSet<_>>();
+            let mut told = BTreeSet::new();
+            automaton.each(&text, &mut |start| assert!(told.insert(start), "seed {seed}, round {round}: told twice"));
+            assert_eq!(told, starts, "seed {seed}, round {round}: {word:?} in {text:?}");
         }
     }
 }

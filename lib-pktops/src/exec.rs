@@ -5,6 +5,10 @@
 //! cell is given to [`Executable::run`], or in windows of [`Executable::window`] packets to [`Executable::run_window`].
 //! That packets of one flow come to one worker is the caller's part.
 //!
+//! Programs with equal bytes, whoever owns them, share what they were lowered to ([`crate::Lowerings`]): the tree, the searchers
+//! for words, the decisions. An [`Executable`] is still one owner's: it is made of that owner's own `Checked`, holds its
+//! own cells, and asks the gates for itself.
+//!
 //! Nothing is done to a packet, and nothing sent, without leave of the gates of `vinet_trusted`. Without leave to look
 //! into it a packet is taken to have no content. Of an accepted program each leave that it asks for is given, so what
 //! is refused is counted as a defect of this crate.
@@ -16,7 +20,7 @@ use crate::lower::{LowerError, Place, Plan, Question, Rules};
 use crate::packet::packet;
 use crate::parse::{Headers, Transport, transport};
 use crate::stream::{FlowKey, Streams, random_hasher};
-use crate::tree::Tree;
+use crate::tree::{Own, Tree};
 use crate::walk::{Outcome, Program, Walk};
 use ahash::RandomState;
 use std::sync::Arc;
@@ -41,14 +45,23 @@ const LARGE_WINDOW_MAX: usize = WINDOW_MAX as usize;
 pub struct Executable {
     checked: Arc<Checked>,
     cells: Vec<Cell>,
+    lowered: Arc<Lowered>,
+    own: Own,
     plan: Plan,
-    tree: Tree,
-    words: Words,
     hasher: RandomState,
     /// Leave to look into every packet of the cells.
     scan: Option<ScanPermit>,
     /// Whether the policy looks at no more than addresses where it is asked for leave to discard.
     discard_by_addresses: bool,
+}
+
+/// What a program was lowered to, as far as it is the same for all its owners.
+#[derive(Debug)]
+pub(crate) struct Lowered {
+    tree: Tree,
+    words: Words,
+    /// The plan of the first owner, for its decisions.
+    plan: Plan,
 }
 
 /// What one worker keeps for one program: the contents of TCP flows, in memory that is all allocated at the start.
@@ -109,12 +122,23 @@ impl Executable {
     /// [`LowerError`]; a program that the checker accepts under a policy that lets it see the packets it asks about
     /// always lowers.
     pub fn lower(checked: Arc<Checked>) -> Result<Executable, LowerError> {
-        let tree = Tree::new(checked.program(), checked.owner(), &|instr| checked.turns(instr))?;
-        let plan = Plan::new(&tree, checked.owner().owned(), checked.window());
-        let words = Words::new(checked.program().words(), tree.counted);
-        Executable::of(checked, tree, words, plan)
+        Executable::lower_like(checked, None)
     }
-    fn of(checked: Arc<Checked>, tree: Tree, words: Words, plan: Plan) -> Result<Executable, LowerError> {
+    /// Lowers it; what is the same in `known` is shared.
+    pub(crate) fn lower_like(checked: Arc<Checked>, known: Option<Arc<Lowered>>) -> Result<Executable, LowerError> {
+        let tree = Tree::new(checked.program(), &|instr| checked.turns(instr));
+        let own = Own::new(&tree, checked.owner())?;
+        let (owned, window) = (checked.owner().owned(), checked.window());
+        // Certificates may bound the same while differently, and then the trees differ.
+        let known = known.filter(|known| known.tree == tree);
+        let plan = Plan::new(&tree, &own, owned, window, known.as_ref().map(|known| &known.plan));
+        let lowered = known.unwrap_or_else(|| {
+            let words = Words::new(checked.program().words(), tree.counted);
+            Arc::new(Lowered { tree, words, plan: plan.clone() })
+        });
+        Executable::of(checked, lowered, own, plan)
+    }
+    fn of(checked: Arc<Checked>, lowered: Arc<Lowered>, own: Own, plan: Plan) -> Result<Executable, LowerError> {
         let make = |action: Action, places: &[Place]| -> Result<Vec<Cell>, NotAllowed> {
             places.iter().map(|place| Cell::new(&checked, place.src, place.dst, action)).collect()
         };
@@ -128,20 +152,35 @@ impl Executable {
         // Leave for all cells is leave for each packet that the program is given.
         let scan = cells.iter().try_fold(None, |_, cell| cell.scan_permit().map(Some)).flatten();
         Ok(Executable {
-            words,
+            lowered,
+            own,
             hasher: random_hasher(),
             discard_by_addresses: checked.policy().discard.is_of_addresses(),
             scan,
             checked,
             cells,
             plan,
-            tree,
         })
     }
     /// What the checker accepted.
     #[must_use]
     pub const fn checked(&self) -> &Arc<Checked> {
         &self.checked
+    }
+    /// What it shares with the other owners of its program.
+    pub(crate) const fn lowered(&self) -> &Arc<Lowered> {
+        &self.lowered
+    }
+    /// Whether both run from the same memory: the same program, whoever its owners are.
+    #[must_use]
+    pub fn shares(&self, other: &Executable) -> bool {
+        Arc::ptr_eq(&self.lowered, &other.lowered) && self.plan.shares(&other.plan)
+    }
+    /// The memory that it holds beside its `Checked` and what it shares, in bytes.
+    #[must_use]
+    pub fn own_bytes(&self) -> usize {
+        let cells = self.cells.capacity() * size_of::<Cell>();
+        size_of::<Executable>() + cells + self.own.memory_bytes() + self.plan.own_bytes()
     }
     /// The cells that the program wants, all with the same action. None, where it never does anything.
     #[must_use]
@@ -161,17 +200,18 @@ impl Executable {
     }
     /// Whether it may generate packets. Then it has to be run by [`Executable::run_window`], whatever its window.
     #[must_use]
-    pub const fn generates(&self) -> bool {
-        self.tree.generates
+    pub fn generates(&self) -> bool {
+        self.lowered.tree.generates
     }
     /// What one worker keeps for it. All its memory is allocated here.
     #[must_use]
     pub fn state(&self) -> State {
         let limits = &self.checked.policy().limits;
         let (flows, islands) = (limits.stream_flows_max as usize, usize::from(limits.stream_islands_max));
-        let longest = self.words.longest();
+        let words = &self.lowered.words;
+        let longest = words.longest();
         let has_streams = longest > 0 && !self.is_verdict();
-        let streams = has_streams.then(|| Streams::new(flows, islands, longest, self.words.counted()));
+        let streams = has_streams.then(|| Streams::new(flows, islands, longest, words.counted()));
         State { streams, batches: 0, counters: Counters::default() }
     }
     /// Runs it on a window of one packet. `state` is one of its own; `now_ns` is the worker's clock, which no routine
@@ -213,7 +253,8 @@ impl Executable {
     }
 
     fn program(&self) -> Program<'_> {
-        Program { tree: &self.tree, words: &self.words, hasher: &self.hasher, checked: &self.checked, scan: self.scan }
+        let Lowered { tree, words, .. } = &*self.lowered;
+        Program { tree, own: &self.own, words, hasher: &self.hasher, checked: &self.checked, scan: self.scan }
     }
 
     /// Asks about the numbers and words that a decision is left open by.
@@ -240,12 +281,12 @@ impl Executable {
                 // The history needs every packet, so it is kept before anything is decided.
                 let key = FlowKey::new(headers.src, headers.dst, tcp.src_port, tcp.dst_port);
                 let payload = &frame[tcp.payload.clone()];
-                let found = streams.observe(&self.words, wanted, key, &tcp, payload);
+                let found = streams.observe(&self.lowered.words, wanted, key, &tcp, payload);
                 rules.discards(decision, packet, |word| found >> word & 1 != 0)
             }
             other => {
                 let payload = &frame[other.payload()];
-                rules.discards(decision, packet, |word| self.words.contains(payload, word))
+                rules.discards(decision, packet, |word| self.lowered.words.contains(payload, word))
             }
         }
     }
@@ -312,7 +353,7 @@ impl Executable {
         sink: Sink<'_>,
     ) -> Outcome<N> {
         let (program, streams, batch) = (self.program(), state.streams.as_mut(), state.batches);
-        let outcome = match self.tree.slots {
+        let outcome = match self.lowered.tree.slots {
             0..=FEW_SLOTS => Walk::<N, P, FEW_SLOTS>::run(program, frames, packets, streams, batch, sink),
             _ => Walk::<N, P, SLOTS_MAX>::run(program, frames, packets, streams, batch, sink),
         };
@@ -327,4 +368,4 @@ impl Executable {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

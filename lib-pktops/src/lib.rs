@@ -18,11 +18,15 @@ mod decision;
 pub mod discard;
 pub mod equals;
 pub mod exec;
+mod few_words;
+mod flow_index;
 pub mod generate;
 pub mod group_by_content;
 pub mod group_by_destination;
 pub mod group_by_source;
 pub mod lower;
+mod lowerings;
+mod many_words;
 pub mod packet;
 pub mod packet_set;
 pub mod parse;
@@ -31,9 +35,11 @@ pub mod reference;
 #[cfg(test)]
 mod samples;
 pub mod select;
+mod simplify;
 pub mod stream;
 mod tree;
 mod walk;
 
 pub use exec::{Executable, State, Verdict};
 pub use lower::LowerError;
+pub use lowerings::Lowerings;

@@ -11,10 +11,11 @@ use crate::contains_string::WordMask;
 use crate::decision::{Builder, Decision, Decisions, TooLarge};
 use crate::parse::Headers;
 use crate::select::in_ranges;
-use crate::tree::{Check, Step, Test, Tree};
+use crate::tree::{Addrs, Check, Own, Step, Test, TestId, Tree};
 use core::cell::LazyCell;
 use core::fmt;
 use std::collections::{HashMap, HashSet};
+use std::sync::Arc;
 use vinet_trusted::addr::{Addr, Prefix, PrefixSet, Unset};
 use vinet_trusted::gate::{Action, NotAllowed};
 use vinet_trusted::packet::{Field, Number, Packet, Ranges};
@@ -92,14 +93,22 @@ enum Way {
 /// A decision for each pair of a source class and a destination class.
 #[derive(Clone, Debug)]
 struct Classes {
-    src: AddressClasses,
+    src: Arc<AddressClasses>,
+    dst: AddressClasses,
+    decided: Arc<Decided>,
+    /// How many prefixes the program writes for sources and for destinations.
+    src_prefixes: usize,
+    dst_prefixes: usize,
+}
+
+/// What follows from which classes there are, whatever addresses are in them.
+#[derive(Debug)]
+struct Decided {
+    /// The classes of destinations that it is about.
     dst: AddressClasses,
     /// At `src class * dst classes + dst class`.
     pairs: Vec<Decision>,
     rules: Rules,
-    /// How many prefixes the program writes for sources and for destinations.
-    src_prefixes: usize,
-    dst_prefixes: usize,
 }
 
 /// Decisions, and the tests of numbers that they ask about.
@@ -139,11 +148,31 @@ pub(crate) enum Question<'p> {
 }
 
 impl Plan {
-    /// Makes the plan of a program's tree for the owner of `owned`, on windows of `window` packets.
-    pub(crate) fn new(tree: &Tree, owned: Prefix, window: u16) -> Plan {
-        let classes = if window == 1 && tree.folds { Classes::new(tree, owned) } else { Err(TooLarge) };
+    /// Makes the plan of a program's tree for the owner of `owned`, whose names stand for `own`, on windows of `window`
+    /// packets. It shares with `other`, a plan of the same tree for another owner, what is the same for both.
+    pub(crate) fn new(tree: &Tree, own: &Own, owned: Prefix, window: u16, other: Option<&Plan>) -> Plan {
+        let other = other.and_then(|other| match &other.way {
+            Way::Classes(classes) => Some(&**classes),
+            Way::Tree => None,
+        });
+        let classes = if window == 1 && tree.folds { Classes::new(tree, own, owned, other) } else { Err(TooLarge) };
         let way = classes.map_or(Way::Tree, |classes| Way::Classes(Box::new(classes)));
         Plan { owned, way }
+    }
+    /// Whether both hold the same decisions in the same memory.
+    pub(crate) fn shares(&self, other: &Plan) -> bool {
+        match (&self.way, &other.way) {
+            (Way::Classes(a), Way::Classes(b)) => Arc::ptr_eq(&a.decided, &b.decided),
+            (Way::Tree, Way::Tree) => true,
+            _ => false,
+        }
+    }
+    /// The memory that a plan has for its owner alone, where another shares the rest.
+    pub(crate) fn own_bytes(&self) -> usize {
+        match &self.way {
+            Way::Classes(classes) => size_of::<Classes>() + classes.dst.memory_bytes(),
+            Way::Tree => 0,
+        }
     }
     /// The plan that runs the program as its tree, however small it is.
     #[cfg(test)]
@@ -162,10 +191,13 @@ impl Plan {
             Way::Classes(classes) => {
                 let Some(dst) = classes.dst.class(headers.dst) else { return Question::Answered(false) };
                 let Some(src) = classes.src.class(headers.src) else { return Question::Answered(false) };
-                match classes.pairs[src * classes.dst.count() + dst] {
+                match classes.decided.pairs[src * classes.dst.count() + dst] {
                     Decision::NO => Question::Answered(false),
                     Decision::YES => Question::Answered(true),
-                    decision => Question::Open(classes.rules.decisions.support(decision), &classes.rules, decision),
+                    decision => {
+                        let rules = &classes.decided.rules;
+                        Question::Open(rules.decisions.support(decision), rules, decision)
+                    }
                 }
             }
             Way::Tree => Question::Tree,
@@ -211,18 +243,29 @@ fn written(sets: &[&PrefixSet], within: Prefix) -> usize {
 
 impl Classes {
     /// The tree is one that folds.
-    fn new(tree: &Tree, owned: Prefix) -> Result<Classes, TooLarge> {
+    fn new(tree: &Tree, own: &Own, owned: Prefix, other: Option<&Classes>) -> Result<Classes, TooLarge> {
         let number_count = u8::try_from(tree.numbers.len()).map_err(|_| TooLarge)?;
         let everyone = any_source(owned);
         let of_field = |field: Field| -> Vec<&PrefixSet> {
-            tree.tests.iter().filter(|(f, _)| *f == field).map(|(_, set)| set).collect()
+            let own_set = |test: usize| (tree.tests[test].0 == field).then(|| own.set(tree, test as TestId));
+            (0..tree.tests.len()).filter_map(own_set).collect()
         };
         let (src_sets, dst_sets) = (of_field(Field::Src), of_field(Field::Dst));
-        let src = AddressClasses::new(everyone, &src_sets, CLASS_PAIRS_MAX).map_err(|_| TooLarge)?;
+        let (src_prefixes, dst_prefixes) = (written(&src_sets, everyone), written(&dst_sets, owned));
+        let is_constant = |(field, addrs): &(Field, Addrs)| *field == Field::Dst || matches!(addrs, Addrs::Const(_));
+        let known = other.filter(|other| other.src.within() == everyone && tree.tests.iter().all(is_constant));
+        let src = match known {
+            Some(other) => Arc::clone(&other.src),
+            None => Arc::new(AddressClasses::new(everyone, &src_sets, CLASS_PAIRS_MAX).map_err(|_| TooLarge)?),
+        };
         let dst = AddressClasses::new(owned, &dst_sets, CLASS_PAIRS_MAX).map_err(|_| TooLarge)?;
         let pair_count = src.count() * dst.count();
         if pair_count > CLASS_PAIRS_MAX || pair_count * tree.nodes > SYMBOLIC_STEPS_MAX {
             return Err(TooLarge);
+        }
+        let is_alike = |other: &&Classes| other.src.has_classes_of(&src) && other.decided.dst.has_classes_of(&dst);
+        if let Some(decided) = other.filter(is_alike).map(|other| Arc::clone(&other.decided)) {
+            return Ok(Classes { src, dst, decided, src_prefixes, dst_prefixes });
         }
         // The number of each test among those of its field.
         let mut seen = [0; 2];
@@ -246,17 +289,17 @@ impl Classes {
                 pairs.push(Symbolic::run(tree, &mut builder, &is_in)?);
             }
         }
-        let (src_prefixes, dst_prefixes) = (written(&src_sets, everyone), written(&dst_sets, owned));
         let rules = Rules { decisions: builder.finish(), numbers: tree.numbers.clone() };
-        Ok(Classes { src, dst, pairs, rules, src_prefixes, dst_prefixes })
+        let decided = Arc::new(Decided { dst: dst.clone(), pairs, rules });
+        Ok(Classes { src, dst, decided, src_prefixes, dst_prefixes })
     }
 
     fn pair(&self, src: usize, dst: usize) -> Decision {
-        self.pairs[src * self.dst.count() + dst]
+        self.decided.pairs[src * self.dst.count() + dst]
     }
 
     fn verdicts(&self) -> Option<Vec<Place>> {
-        if self.pairs.iter().any(|d| !matches!(*d, Decision::NO | Decision::YES)) {
+        if self.decided.pairs.iter().any(|d| !matches!(*d, Decision::NO | Decision::YES)) {
             return None;
         }
         let yes = |s, d| self.pair(s, d) == Decision::YES;
@@ -448,12 +491,14 @@ impl Symbolic<'_> {
 
     fn check(&mut self, check: &Check) -> Result<Decision, TooLarge> {
         match check {
+            Check::True => Ok(Decision::YES),
+            Check::False => Ok(Decision::NO),
             Check::Contains { arg, word } => {
                 let found = self.builder.contains(*word)?;
                 self.builder.and(self.held[usize::from(*arg)], found)
             }
             Check::Empty { arg } => self.builder.not(self.held[usize::from(*arg)]),
-            Check::In { slot: _, test } => Ok(self.known(*test)),
+            Check::In { test, .. } => Ok(self.known(*test)),
             Check::Not(a) => {
                 let a = self.check(a)?;
                 self.builder.not(a)

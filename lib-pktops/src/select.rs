@@ -1,6 +1,6 @@
 //! SELECT: the packets that pass a test of their headers.
 
-use crate::tree::{Test, Tree};
+use crate::tree::{Own, Test, Tree};
 use crate::{group_by_destination, group_by_source};
 use vinet_trusted::addr::Addr;
 use vinet_trusted::packet::{Field, Number, Packet, Ranges};
@@ -16,23 +16,24 @@ pub fn in_ranges(packet: &Packet, number: Number, ranges: &Ranges) -> bool {
     behind.checked_sub(1).is_some_and(|i| n <= ranges[i].1)
 }
 
-/// Whether a packet passes a test of `tree`, whose slots hold the addresses `held`.
-pub(crate) fn passes(tree: &Tree, test: &Test, packet: &Packet, held: &[Addr]) -> bool {
+/// Whether a packet passes a test of `tree`, whose names stand for `own` and whose slots hold the addresses `held`.
+pub(crate) fn passes(tree: &Tree, own: &Own, test: &Test, packet: &Packet, held: &[Addr]) -> bool {
+    let holds = |test: &Test| passes(tree, own, test, packet, held);
     match test {
         Test::True => true,
         Test::False => false,
-        Test::In(test) => match &tree.tests[usize::from(*test)] {
-            (Field::Src, addrs) => group_by_source::select(packet, addrs),
-            (Field::Dst, addrs) => group_by_destination::select(packet, addrs),
+        Test::In(test) => match tree.tests[usize::from(*test)].0 {
+            Field::Src => group_by_source::select(packet, own.set(tree, *test)),
+            Field::Dst => group_by_destination::select(packet, own.set(tree, *test)),
         },
         Test::Is { field, slot, .. } => packet.field(*field) == held[usize::from(*slot)],
         Test::Number(test) => {
             let (number, ranges) = &tree.numbers[usize::from(*test)];
             in_ranges(packet, *number, ranges)
         }
-        Test::Not(a) => !passes(tree, a, packet, held),
-        Test::And(a, b) => passes(tree, a, packet, held) && passes(tree, b, packet, held),
-        Test::Or(a, b) => passes(tree, a, packet, held) || passes(tree, b, packet, held),
+        Test::Not(a) => !holds(a),
+        Test::And(a, b) => holds(a) && holds(b),
+        Test::Or(a, b) => holds(a) || holds(b),
     }
 }
 

@@ -1,7 +1,9 @@
 //! The contents of TCP flows, as far as CONTAINS_STRING and COUNT_STRING need them, in memory that never grows.
 //!
 //! A flow is a one-way 5-tuple. Its content is the first byte seen at each sequence number since the program was
-//! installed, in sequence order; no word spans a hole. [`Streams`] answers exactly that while no limit is met, and
+//! installed, in sequence order; no word spans a hole. So of segments that overlap and disagree the first one seen wins,
+//! whatever the receiver does; and a 5-tuple that is used again, with a SYN of another number, is the same flow: its
+//! content goes on wherever its numbers are. [`Streams`] answers exactly that while no limit is met, and
 //! keeps none of the content but what a later match could need: of each *island*, a run of bytes without a hole, its
 //! first and last L - 1 bytes, where L is the length of the longest word. A word that becomes complete with a packet
 //! has at least one new byte in it, so it lies in the new bytes and L - 1 bytes on either side; so does each occurrence
@@ -12,19 +14,23 @@
 //! are not judged: a byte that the receiver will refuse counts as seen.
 //!
 //! Limits, each counted when it is met:
-//! - flows: a set-associative table of [`WAYS`] ways under a keyed hash; the flow of the set that was quiet the longest
-//!   makes room, and what was found in it is forgotten;
+//! - flows: of [`SAMPLE`] flows, always other ones, the source that has the most of them loses the one that was quiet the
+//!   longest, and what was found in it is forgotten. So a source that opens flows without end pushes out its own;
 //! - islands of a flow: the one that grew the longest ago is forgotten, and its bytes count as never seen.
+//!
+//! A segment that goes on where its flow ends, nearly every one, touches three cache lines: one of the index, the
+//! flow's own, and one of the ends of many flows.
 
 use crate::contains_string::{WordMask, Words};
+use crate::flow_index::FlowIndex;
 use crate::parse::{Tcp, flags};
 use ahash::RandomState;
-use std::hash::BuildHasher;
+use std::hash::{BuildHasher, Hash, Hasher};
 use vinet_trusted::addr::Addr;
 use vinet_trusted::program::WORD_LEN_MAX;
 
-/// The flows of one set of the table.
-pub const WAYS: usize = 8;
+/// How many flows are looked at to find one that makes room.
+pub const SAMPLE: usize = 16;
 
 /// The longest end of an island that is kept, in bytes.
 const END_LEN_MAX: usize = WORD_LEN_MAX - 1;
@@ -37,22 +43,30 @@ const SEQUENCE_MAX: u64 = 1 << 62;
 #[derive(Debug)]
 pub struct Streams {
     hasher: RandomState,
-    sets: usize,
-    ways: usize,
+    flows_max: usize,
     islands_max: usize,
     /// The length of an island's end that is kept, in bytes: L - 1.
     end_len: usize,
+    /// Where flows are, by their hashes.
+    index: FlowIndex,
+    /// The flows that are kept, then room for more.
     flows: Vec<Flow>,
-    /// `islands_max` for each flow; the first [`Flow::islands`] are in use, in no order.
+    /// `islands_max` for each flow; the first [`Flow::islands`] are in use. Where the flow has a leading island, it is
+    /// the first, and its end is not up to date: it is [`Flow::furthest`].
     islands: Vec<Island>,
-    /// `2 * end_len` bytes for each island: the first bytes, then the last.
-    ends: Vec<u8>,
+    /// `end_len` first bytes for each island.
+    heads: Vec<u8>,
+    /// `end_len` last bytes for each flow's first island, then for each flow's second, and so on: those of leading
+    /// islands lie together.
+    tails: Vec<u8>,
     /// The words that are counted.
     counted: WordMask,
     /// For each flow, how often each of them is in it, [`vinet_trusted::program::COUNT_MAX`] at most.
     counts: Vec<u16>,
     /// Counts packets, so that the quietest flow and island can be told.
     clock: u64,
+    /// The first of the next flows that are looked at for one that makes room.
+    hand: usize,
     counters: Counters,
 }
 
@@ -68,7 +82,7 @@ pub struct Counters {
 }
 
 /// The one-way 5-tuple; the protocol is TCP.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub struct FlowKey {
     src: [u64; 2],
     dst: [u64; 2],
@@ -95,16 +109,64 @@ impl FlowKey {
     }
 }
 
+impl Hash for FlowKey {
+    #[inline]
+    fn hash<H: Hasher>(&self, state: &mut H) {
+        // IPv4 addresses are two halves of one number, so that they cost two steps and not five.
+        if self.is_v6 {
+            (self.src, self.dst).hash(state);
+        } else {
+            state.write_u64(self.src[1] << 32 | self.dst[1]);
+        }
+        state.write_u64(u64::from(self.ports) << 1 | u64::from(self.is_v6));
+    }
+}
+
+/// One flow: one cache line.
 #[derive(Clone, Debug)]
+#[repr(align(64))]
 struct Flow {
-    key: FlowKey,
+    src: [u64; 2],
+    dst: [u64; 2],
+    ports: u32,
+    is_v6: bool,
+    islands: u8,
+    /// Whether the first island holds the furthest byte: the leading island.
+    leads: bool,
+    /// Whether a word could go on behind the leading island.
+    goes_on: bool,
     /// Words that are in the content. A byte once seen stays, so a word once found stays.
     found: WordMask,
     /// Where the furthest byte seen ends.
     furthest: u64,
-    /// When a packet of it was last seen; 0 where the place is free.
+    /// When a packet of it was last seen.
     seen: u64,
-    islands: u8,
+}
+
+const _: () = assert!(size_of::<Flow>() == 64, "a flow is one cache line");
+
+impl Flow {
+    const fn new(key: FlowKey, first: u32, now: u64) -> Flow {
+        Flow {
+            src: key.src,
+            dst: key.dst,
+            ports: key.ports,
+            is_v6: key.is_v6,
+            islands: 0,
+            leads: false,
+            goes_on: false,
+            found: 0,
+            furthest: ORIGIN | first as u64,
+            seen: now,
+        }
+    }
+    const fn key(&self) -> FlowKey {
+        FlowKey { src: self.src, dst: self.dst, ports: self.ports, is_v6: self.is_v6 }
+    }
+    #[inline]
+    fn is(&self, key: &FlowKey) -> bool {
+        self.src == key.src && self.dst == key.dst && self.ports == key.ports && self.is_v6 == key.is_v6
+    }
 }
 
 /// A run of bytes without a hole, from `start` up to but not with `end`.
@@ -132,24 +194,22 @@ impl Streams {
     #[must_use]
     pub fn new(flows_max: usize, islands_max: usize, longest: usize, counted: WordMask) -> Streams {
         assert!(longest <= WORD_LEN_MAX, "a word has at most {WORD_LEN_MAX} bytes");
-        let ways = WAYS.min(flows_max);
-        let sets = flows_max.checked_div(ways).unwrap_or(0);
-        let flows = if islands_max == 0 { 0 } else { sets * ways };
-        let end_len = longest.saturating_sub(1);
-        let free =
-            Flow { key: FlowKey::new(Addr::V4(0), Addr::V4(0), 0, 0), found: 0, furthest: 0, seen: 0, islands: 0 };
+        let flows_max = if islands_max == 0 { 0 } else { flows_max };
+        let (end_len, islands) = (longest.saturating_sub(1), flows_max * islands_max);
         Streams {
             hasher: random_hasher(),
-            sets: if flows == 0 { 0 } else { sets },
-            ways,
+            flows_max,
             islands_max,
             end_len,
-            flows: vec![free; flows],
-            islands: vec![Island::default(); flows * islands_max],
-            ends: vec![0; flows * islands_max * 2 * end_len],
+            index: FlowIndex::new(flows_max),
+            flows: Vec::with_capacity(flows_max),
+            islands: vec![Island::default(); islands],
+            heads: vec![0; islands * end_len],
+            tails: vec![0; islands * end_len],
             counted,
-            counts: vec![0; flows * counted.count_ones() as usize],
+            counts: vec![0; flows_max * counted.count_ones() as usize],
             clock: 0,
+            hand: 0,
             counters: Counters::default(),
         }
     }
@@ -161,45 +221,40 @@ impl Streams {
     /// The memory it holds.
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
-        let tables = size_of_val(&*self.flows) + size_of_val(&*self.islands) + size_of_val(&*self.counts);
-        (size_of::<Streams>() + tables + self.ends.len()) as u64
+        let flows = self.flows.capacity() * size_of::<Flow>() + self.index.memory_bytes();
+        let tables = flows + size_of_val(&*self.islands) + size_of_val(&*self.counts);
+        (size_of::<Streams>() + tables + self.heads.len() + self.tails.len()) as u64
     }
 
     /// Whether there is room for any flow; without, a segment is its own content.
     #[must_use]
     pub const fn keeps_history(&self) -> bool {
-        self.sets != 0
+        self.flows_max != 0
     }
     /// How often a word that is counted is in the content of a flow, as far as it was wanted of the flow's packets.
     #[must_use]
     pub fn count(&self, key: FlowKey, word: u8) -> u16 {
-        if self.sets == 0 || self.counted >> word & 1 == 0 {
+        if self.flows_max == 0 || self.counted >> word & 1 == 0 {
             return 0;
         }
-        self.places(key)
-            .find(|&place| self.is_at(key, place))
-            .map_or(0, |place| self.counts[self.count_at(place, word)])
+        self.place(&key, self.hasher.hash_one(key))
+            .map_or(0, |place| self.counts[self.count_at(place, usize::from(word))])
     }
     /// Where the count of a word that is counted stands.
-    const fn count_at(&self, place: usize, word: u8) -> usize {
+    const fn count_at(&self, place: usize, word: usize) -> usize {
         let before = self.counted & ((1 << word) - 1);
         place * self.counted.count_ones() as usize + before.count_ones() as usize
     }
-    /// The places that a flow may be at, where there are any.
+    /// Where a flow is.
     #[inline]
-    fn places(&self, key: FlowKey) -> core::ops::Range<usize> {
-        let hash = self.hasher.hash_one(key);
-        let set = ((u128::from(hash) * self.sets as u128) >> 64) as usize * self.ways;
-        set..set + self.ways
-    }
-    #[inline]
-    fn is_at(&self, key: FlowKey, place: usize) -> bool {
-        self.flows[place].seen != 0 && self.flows[place].key == key
+    fn place(&self, key: &FlowKey, hash: u64) -> Option<usize> {
+        self.index.find(hash, |place| self.flows[place].is(key))
     }
 
     /// Adds a segment to its flow and tells which of the words in `wanted` are in the flow's content now.
     ///
     /// `wanted` has to be the same for all packets of a flow. The segment's payload is `payload`.
+    #[inline]
     pub fn observe(
         &mut self,
         words: &Words,
@@ -208,26 +263,64 @@ impl Streams {
         segment: &Tcp,
         payload: &[u8],
     ) -> WordMask {
-        if self.sets == 0 {
+        if self.flows_max == 0 {
             // No history is kept: a segment is its own content.
             return words.search(payload, wanted);
         }
         self.clock += 1;
-        let places = self.places(key);
-        let known = places.clone().find(|&place| self.is_at(key, place));
+        let hash = self.hasher.hash_one(key);
         // A SYN takes the first number; the data starts behind it.
         let first = segment.seq.wrapping_add(u32::from(segment.flags & flags::SYN != 0));
-        let place = match known {
+        let place = match self.place(&key, hash) {
             Some(place) => place,
             // A packet without data tells nothing about content, so it does not push out a flow that has some.
             None if payload.is_empty() => return 0,
-            None => self.make_room(places, key, first),
+            None => self.begin(key, hash, first),
         };
         let counting = wanted & self.counted;
         let flow = &mut self.flows[place];
         flow.seen = self.clock;
         if payload.is_empty() || wanted & !flow.found | counting == 0 {
             return flow.found & wanted;
+        }
+        if flow.leads
+            && first == flow.furthest as u32
+            && flow.furthest <= SEQUENCE_MAX
+            && payload.len() > 2 * self.end_len
+        {
+            self.go_on(words, wanted, place, payload)
+        } else {
+            self.add(words, wanted, place, first, payload)
+        }
+    }
+
+    /// The common case: a segment, longer than two ends, that follows the leading island.
+    #[inline]
+    fn go_on(&mut self, words: &Words, wanted: WordMask, place: usize, payload: &[u8]) -> WordMask {
+        let (end_len, count_len) = (self.end_len, self.counted.count_ones() as usize);
+        let flow = &mut self.flows[place];
+        let tail = &mut self.tails[place * end_len..(place + 1) * end_len];
+        let counts = &mut self.counts[place * count_len..(place + 1) * count_len];
+        let mut scan = Scan { words, wanted, counted: self.counted, counts, found: flow.found };
+        if flow.goes_on {
+            scan.read(Seam::new().of(&[tail, &payload[..end_len]]), end_len, end_len);
+        }
+        scan.read(payload, 0, payload.len());
+        let found = scan.found;
+        tail.copy_from_slice(&payload[payload.len() - end_len..]);
+        flow.goes_on = words.goes_on(tail, wanted & (!found | self.counted));
+        flow.furthest += payload.len() as u64;
+        flow.found = found;
+        found & wanted
+    }
+
+    /// Any segment with data.
+    #[inline(never)]
+    fn add(&mut self, words: &Words, wanted: WordMask, place: usize, first: u32, payload: &[u8]) -> WordMask {
+        let flow = &mut self.flows[place];
+        if flow.leads {
+            let leading = &mut self.islands[place * self.islands_max];
+            (leading.end, leading.grown, flow.leads) = (flow.furthest, self.clock, false);
         }
         if flow.furthest > SEQUENCE_MAX {
             flow.found = 0;
@@ -242,39 +335,66 @@ impl Streams {
         let start = flow.furthest.wrapping_add_signed(i64::from(ahead));
         let end = start + payload.len() as u64;
         flow.furthest = flow.furthest.max(end);
-        let mut found = flow.found;
         let mut cursor = start;
         while cursor < end {
             match self.neighbours(place, cursor, end) {
                 Neighbours::Seen { until } => cursor = until,
                 Neighbours::Fresh { left, right, until } => {
                     let run = &payload[(cursor - start) as usize..(until - start) as usize];
-                    found |= self.search(words, wanted & !found & !counting, place, left, run, right);
-                    if counting != 0 {
-                        found |= self.add_counts(words, counting, place, left, run, right);
-                    }
+                    self.scan(words, wanted, place, left, run, right);
                     self.join(place, left, cursor, run, right);
                     cursor = until;
                 }
             }
         }
-        self.flows[place].found = found;
-        found & wanted
+        self.lead(words, wanted, place);
+        self.flows[place].found & wanted
     }
 
-    /// A place for a new flow in a set of the table, whose first data is at sequence number `first`.
-    fn make_room(&mut self, mut places: core::ops::Range<usize>, key: FlowKey, first: u32) -> usize {
-        let start = places.start;
-        let place = places.by_ref().min_by_key(|&place| self.flows[place].seen).unwrap_or(start);
+    /// Puts the island with the furthest byte first, if it is long enough to lead.
+    fn lead(&mut self, words: &Words, wanted: WordMask, place: usize) {
+        let base = place * self.islands_max;
+        let Flow { islands, furthest, found, .. } = self.flows[place];
+        let is_leading = |island: &Island| island.end == furthest && end_is_kept(island, self.end_len);
+        let count = usize::from(islands);
+        let Some(leading) = self.islands[base..base + count].iter().position(is_leading) else { return };
+        self.swap_islands(place, 0, leading);
+        let goes_on = words.goes_on(self.tail(place, 0), wanted & (!found | self.counted));
         let flow = &mut self.flows[place];
-        if flow.seen == 0 {
+        (flow.leads, flow.goes_on) = (true, goes_on);
+    }
+
+    /// Begins a new flow, whose first data is at sequence number `first`; where there is no room, another one makes it.
+    #[inline(never)]
+    fn begin(&mut self, key: FlowKey, hash: u64, first: u32) -> usize {
+        let flow = Flow::new(key, first, self.clock);
+        let place = if self.flows.len() < self.flows_max {
             self.counters.flows += 1;
+            self.flows.push(flow);
+            self.flows.len() - 1
         } else {
+            let place = self.poorest();
+            let old = self.hasher.hash_one(self.flows[place].key());
+            self.index.remove(old, place, |place| self.hasher.hash_one(self.flows[place].key()));
             self.counters.flows_evicted += 1;
-        }
-        *flow = Flow { key, found: 0, furthest: ORIGIN | u64::from(first), seen: self.clock, islands: 0 };
+            self.flows[place] = flow;
+            place
+        };
+        self.index.insert(hash, place);
         self.forget_counts(place);
         place
+    }
+
+    /// The flow that makes room: of the next [`SAMPLE`], the quietest of the source that has the most of them.
+    fn poorest(&mut self) -> usize {
+        let sample = SAMPLE.min(self.flows.len());
+        let start = self.hand;
+        self.hand = (start + sample) % self.flows.len();
+        let place = |i: usize| (start + i) % self.flows.len();
+        let of_source =
+            |i: usize| (0..sample).filter(|&j| self.flows[place(j)].src == self.flows[place(i)].src).count();
+        let poorest = (0..sample).min_by_key(|&i| (usize::MAX - of_source(i), self.flows[place(i)].seen));
+        place(poorest.unwrap_or(0))
     }
 
     fn forget_counts(&mut self, place: usize) {
@@ -302,66 +422,60 @@ impl Streams {
         Neighbours::Fresh { left, right, until }
     }
 
-    /// The kept first (`false`) or last (`true`) bytes of an island.
-    fn end_of(&self, place: usize, island: usize, last: bool) -> &[u8] {
+    /// The kept first bytes of an island.
+    fn head(&self, place: usize, island: usize) -> &[u8] {
         let index = place * self.islands_max + island;
-        let kept = self.islands[index].kept(self.end_len);
-        let from = (index * 2 + usize::from(last)) * self.end_len;
-        &self.ends[from..from + kept]
+        let from = index * self.end_len;
+        &self.heads[from..from + self.islands[index].kept(self.end_len)]
     }
 
-    /// Which of the words in `wanted` have a byte in `run`, which lies between two islands, or one, or none.
-    fn search(
-        &self,
+    /// The kept last bytes of an island.
+    fn tail(&self, place: usize, island: usize) -> &[u8] {
+        let kept = self.islands[place * self.islands_max + island].kept(self.end_len);
+        let from = self.tail_at(place, island);
+        &self.tails[from..from + kept]
+    }
+    /// Where the last bytes of an island are kept.
+    const fn tail_at(&self, place: usize, island: usize) -> usize {
+        (island * self.flows_max + place) * self.end_len
+    }
+
+    /// Looks for words with a byte in `run`, which lies between two islands, or one, or none, and adds what is found to
+    /// the flow.
+    fn scan(
+        &mut self,
         words: &Words,
         wanted: WordMask,
         place: usize,
         left: Option<usize>,
         run: &[u8],
         right: Option<usize>,
-    ) -> WordMask {
-        let before = left.map_or(&[][..], |island| self.end_of(place, island, true));
-        let behind = right.map_or(&[][..], |island| self.end_of(place, island, false));
-        if before.is_empty() && behind.is_empty() {
-            return words.search(run, wanted);
+    ) {
+        let (end_len, mut seam) = (self.end_len, Seam::new());
+        let mut counts = core::mem::take(&mut self.counts);
+        let count_len = self.counted.count_ones() as usize;
+        let before = left.map_or(&[][..], |island| self.tail(place, island));
+        let behind = right.map_or(&[][..], |island| self.head(place, island));
+        let mut scan = Scan {
+            words,
+            wanted,
+            counted: self.counted,
+            counts: &mut counts[place * count_len..(place + 1) * count_len],
+            found: self.flows[place].found,
+        };
+        if run.len() <= 2 * end_len {
+            scan.read(seam.of(&[before, run, behind]), before.len(), before.len() + run.len());
+        } else {
+            scan.read(run, 0, run.len());
+            if !before.is_empty() {
+                scan.read(seam.of(&[before, &run[..end_len]]), before.len(), before.len());
+            }
+            if !behind.is_empty() {
+                scan.read(seam.of(&[&run[run.len() - end_len..], behind]), end_len, end_len);
+            }
         }
-        let mut seam = Seam::new();
-        if run.len() <= 2 * self.end_len {
-            return words.search(seam.of(&[before, run, behind]), wanted);
-        }
-        let mut found = words.search(run, wanted);
-        if !before.is_empty() && wanted & !found != 0 {
-            found |= words.search(seam.of(&[before, &run[..self.end_len]]), wanted & !found);
-        }
-        if !behind.is_empty() && wanted & !found != 0 {
-            found |= words.search(seam.of(&[&run[run.len() - self.end_len..], behind]), wanted & !found);
-        }
-        found
-    }
-
-    /// Adds the occurrences of the words in `counting` that have a byte in `run`, and tells which words have some.
-    #[inline(never)]
-    fn add_counts(
-        &mut self,
-        words: &Words,
-        counting: WordMask,
-        place: usize,
-        left: Option<usize>,
-        run: &[u8],
-        right: Option<usize>,
-    ) -> WordMask {
-        let (mut found, mut rest) = (0, counting);
-        while rest != 0 {
-            let word = rest.trailing_zeros() as u8;
-            rest &= rest - 1;
-            let before = left.map_or(&[][..], |island| self.end_of(place, island, true));
-            let behind = right.map_or(&[][..], |island| self.end_of(place, island, false));
-            let new = words.count_new(before, run, behind, word);
-            let at = self.count_at(place, word);
-            self.counts[at] = self.counts[at].saturating_add(new);
-            found |= u64::from(new != 0) << word;
-        }
-        found
+        self.flows[place].found = scan.found;
+        self.counts = counts;
     }
 
     /// Makes one island of `run`, which starts at `start`, and its neighbours.
@@ -374,47 +488,41 @@ impl Streams {
             end: right.map_or(run_end, |i| self.islands[base + i].end),
             grown: self.clock,
         };
-        // The common case, a run at the end of a long island: the first bytes stay, the last are the run's.
-        if let (Some(island), None) = (left, right) {
-            let index = base + island;
-            if self.islands[index].kept(end_len) == end_len && run.len() >= end_len {
-                self.islands[index] = joined;
-                let last = (index * 2 + 1) * end_len;
-                self.ends[last..last + end_len].copy_from_slice(&run[run.len() - end_len..]);
-                return;
-            }
-        }
         // An island shorter than an end is kept whole, in both ends, so ends can be put together from ends.
         let (mut first, mut last) = (Seam::new(), Seam::new());
-        let none = &[][..];
-        let end_of = |island: Option<usize>, last| island.map_or(none, |island| self.end_of(place, island, last));
-        let first = first.of_first(end_len, [end_of(left, false), run, end_of(right, false)]);
-        let last = last.of_last(end_len, [end_of(left, true), run, end_of(right, true)]);
+        let head = |island: Option<usize>| island.map_or(&[][..], |island| self.head(place, island));
+        let tail = |island: Option<usize>| island.map_or(&[][..], |island| self.tail(place, island));
+        let first = first.of_first(end_len, [head(left), run, head(right)]);
+        let last = last.of_last(end_len, [tail(left), run, tail(right)]);
         let island = match (left, right) {
             (Some(left), Some(right)) => {
-                let tail = usize::from(self.flows[place].islands) - 1;
+                let last = usize::from(self.flows[place].islands) - 1;
                 self.flows[place].islands -= 1;
-                self.move_island(base + tail, base + right);
+                self.swap_islands(place, last, right);
                 // The left one may have been the last, and have moved.
-                if left == tail { right } else { left }
+                if left == last { right } else { left }
             }
             (Some(island), None) | (None, Some(island)) => island,
             (None, None) => self.free_island(place),
         };
-        let index = base + island;
-        self.islands[index] = joined;
-        let ends = &mut self.ends[index * 2 * end_len..(index + 1) * 2 * end_len];
-        ends[..first.len()].copy_from_slice(first);
-        ends[end_len..end_len + last.len()].copy_from_slice(last);
+        self.islands[base + island] = joined;
+        let head_at = (base + island) * end_len;
+        self.heads[head_at..head_at + first.len()].copy_from_slice(first);
+        let tail_at = self.tail_at(place, island);
+        self.tails[tail_at..tail_at + last.len()].copy_from_slice(last);
     }
 
-    fn move_island(&mut self, from: usize, to: usize) {
-        if from == to {
+    fn swap_islands(&mut self, place: usize, a: usize, b: usize) {
+        if a == b {
             return;
         }
-        let bytes = 2 * self.end_len;
-        self.islands[to] = self.islands[from];
-        self.ends.copy_within(from * bytes..(from + 1) * bytes, to * bytes);
+        let (base, end_len) = (place * self.islands_max, self.end_len);
+        self.islands.swap(base + a, base + b);
+        let (tail_a, tail_b) = (self.tail_at(place, a), self.tail_at(place, b));
+        for i in 0..end_len {
+            self.heads.swap((base + a) * end_len + i, (base + b) * end_len + i);
+            self.tails.swap(tail_a + i, tail_b + i);
+        }
     }
 
     /// A free island of a flow; the one that grew the longest ago makes room.
@@ -427,6 +535,40 @@ impl Streams {
         self.counters.islands_evicted += 1;
         let base = place * self.islands_max;
         (0..count).min_by_key(|&i| self.islands[base + i].grown).unwrap_or(0)
+    }
+}
+
+/// Whether an island has all bytes of an end of `end_len`.
+const fn end_is_kept(island: &Island, end_len: usize) -> bool {
+    island.end - island.start >= end_len as u64
+}
+
+/// What is looked for in pieces of a flow's content, and what was found.
+struct Scan<'a> {
+    words: &'a Words,
+    wanted: WordMask,
+    counted: WordMask,
+    /// Of the flow, for each word that is counted.
+    counts: &'a mut [u16],
+    found: WordMask,
+}
+
+impl Scan<'_> {
+    /// Adds what is in `bytes` and has a byte before `until` and one at `from` or behind.
+    #[inline]
+    fn read(&mut self, bytes: &[u8], from: usize, until: usize) {
+        let Scan { words, wanted, counted, counts, found } = self;
+        let wanted = |found: WordMask| *wanted & (!found | *counted);
+        words.occurrences(bytes, wanted(*found), &mut |word, start| {
+            if start < until && start + words.word_len(word) > from {
+                *found |= 1 << word;
+                if *counted >> word & 1 != 0 {
+                    let number = (*counted & ((1 << word) - 1)).count_ones() as usize;
+                    counts[number] = counts[number].saturating_add(1);
+                }
+            }
+            wanted(*found)
+        });
     }
 }
 

@@ -13,7 +13,7 @@ use crate::packet_set::{PacketSet, minus, union};
 use crate::parse::{Transport, transport};
 use crate::select::passes;
 use crate::stream::{FlowKey, Streams};
-use crate::tree::{Check, Step, Term, Tree};
+use crate::tree::{Check, Own, Step, Term, Tree};
 use crate::{group_by_destination, group_by_source};
 use ahash::RandomState;
 use vinet_trusted::addr::Addr;
@@ -30,6 +30,7 @@ pub type Sink<'s> = &'s mut dyn FnMut(GeneratePermit, Generated<'_>);
 #[derive(Clone, Copy)]
 pub(crate) struct Program<'a> {
     pub(crate) tree: &'a Tree,
+    pub(crate) own: &'a Own,
     pub(crate) words: &'a Words,
     pub(crate) hasher: &'a RandomState,
     pub(crate) checked: &'a Checked,
@@ -185,8 +186,8 @@ impl<'a, const N: usize, const P: usize, const S: usize> Walk<'a, N, P, S> {
 
     fn addr(&self, term: Term) -> Addr {
         match term {
-            Term::Const(addr) => addr,
             Term::Slot(slot) => self.addrs[usize::from(slot)],
+            term => self.program.own.name(term),
         }
     }
 
@@ -213,7 +214,7 @@ impl<'a, const N: usize, const P: usize, const S: usize> Walk<'a, N, P, S> {
             Step::Select { out, arg, test } => {
                 let mut chosen = PacketSet::EMPTY;
                 for p in self.packets(*arg).iter() {
-                    if passes(self.program.tree, test, &self.packets[p], &self.addrs) {
+                    if passes(self.program.tree, self.program.own, test, &self.packets[p], &self.addrs) {
                         chosen.insert(p);
                     }
                 }
@@ -343,10 +344,12 @@ impl<'a, const N: usize, const P: usize, const S: usize> Walk<'a, N, P, S> {
 
     fn check(&self, check: &Check) -> Result<bool, End> {
         Ok(match check {
+            Check::True => true,
+            Check::False => false,
             Check::Contains { arg, word } => self.contains(self.packets(*arg), *word),
             Check::Empty { arg } => self.packets(*arg).is_empty(),
-            Check::In { slot, test } => {
-                self.program.tree.tests[usize::from(*test)].1.contains(self.addrs[usize::from(*slot)])
+            Check::In { slot, test, key: _ } => {
+                self.program.own.set(self.program.tree, *test).contains(self.addrs[usize::from(*slot)])
             }
             Check::Is { slot, other } => self.addrs[usize::from(*slot)] == self.addrs[usize::from(*other)],
             Check::AtMost { a, b } => self.expr(a)? <= self.expr(b)?,

@@ -1,11 +1,12 @@
-//! While packets are run nothing is allocated: all memory of a program is there when it is installed.
+//! While packets are run nothing is allocated: all memory of a program is there when it is installed. And a further owner
+//! of a program that is installed costs little.
 
 use std::alloc::{GlobalAlloc, Layout, System};
 use std::cell::Cell;
 use std::sync::Arc;
 use vinet_pktops::datagram::Sender;
 use vinet_pktops::parse::headers;
-use vinet_pktops::{Executable, Verdict};
+use vinet_pktops::{Executable, Lowerings, Verdict};
 use vinet_trusted::addr::{Addr, AddrExpr, Principal};
 use vinet_trusted::check::{Checked, check};
 use vinet_trusted::packet::{Field, Number, Ranges, Test};
@@ -14,19 +15,22 @@ use vinet_trusted::program::{AddrTerm, Cond, Expr, Instr, Program, Word};
 
 thread_local! {
     static ALLOCATIONS: Cell<u64> = const { Cell::new(0) };
+    static LIVE_BYTES: Cell<i64> = const { Cell::new(0) };
 }
 
-/// Counts the allocations of each thread.
+/// Counts the allocations of each thread, and the bytes that it has.
 struct Counting;
 
-// SAFETY: every call goes on to the system's allocator unchanged; the counter is a plain cell of the thread.
+// SAFETY: every call goes on to the system's allocator unchanged; the counters are plain cells of the thread.
 unsafe impl GlobalAlloc for Counting {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         ALLOCATIONS.set(ALLOCATIONS.get() + 1);
+        LIVE_BYTES.set(LIVE_BYTES.get() + layout.size() as i64);
         // SAFETY: the caller keeps the contract of `alloc`, which is that of the system's.
         unsafe { System.alloc(layout) }
     }
     unsafe fn dealloc(&self, pointer: *mut u8, layout: Layout) {
+        LIVE_BYTES.set(LIVE_BYTES.get() - layout.size() as i64);
         // SAFETY: the pointer came from the system's allocator with this layout.
         unsafe { System.dealloc(pointer, layout) }
     }
@@ -39,9 +43,18 @@ const OWNER: Addr = Addr::V4(0x0a00_0005);
 
 /// What the checker makes of a program of the owner.
 fn accepted(program: &Program) -> Arc<Checked> {
-    let owner = Principal::EndUser(OWNER);
+    accepted_of(program, Principal::EndUser(OWNER), &policy())
+}
+
+fn accepted_of(program: &Program, owner: Principal, policy: &Arc<Policy>) -> Arc<Checked> {
+    let lemmas = vinet_prover::library();
+    let proof = vinet_prover::prove(program, &owner, policy, &lemmas, &[]).expect("a proof");
+    Arc::new(check(&program.encode(), &proof, owner, policy, &lemmas).expect("what is proven checks"))
+}
+
+fn policy() -> Arc<Policy> {
     let owns = Test::Owns { field: Field::Dst };
-    let policy = Arc::new(Policy {
+    Arc::new(Policy {
         name: "test".into(),
         principals: PrincipalKind::EndUser,
         discard: owns.clone(),
@@ -84,10 +97,7 @@ fn accepted(program: &Program) -> Arc<Checked> {
             packet_rate_max: 1,
             over_budget: OverBudget::Forward,
         },
-    });
-    let lemmas = vinet_prover::library();
-    let proof = vinet_prover::prove(program, &owner, &policy, &lemmas, &[]).expect("a proof");
-    Arc::new(check(&program.encode(), &proof, owner, &policy, &lemmas).expect("what is proven checks"))
+    })
 }
 
 fn own_packets() -> Instr {
@@ -111,6 +121,16 @@ fn filter() -> Program {
         },
     ];
     Program::new(60, 1, words(["needle", "a friend"]), body).unwrap()
+}
+
+/// Many words, of which one is in the packets.
+fn many_words() -> Program {
+    let word = |i: u32| Word { fold: i.is_multiple_of(2), bytes: format!("rare{i}").into_bytes() };
+    let words = (0..9).map(word).chain([Word { fold: true, bytes: b"needle".to_vec() }]).collect();
+    let contains = |word| Cond::Contains { arg: 1, word };
+    let any = (1..10).fold(contains(0), |a, word| Cond::Or { a: Box::new(a), b: Box::new(contains(word)) });
+    let found = Instr::If { cond: any, then: vec![Instr::Discard { arg: 1 }], otherwise: vec![] };
+    Program::new(60, 1, words, vec![own_packets(), found]).unwrap()
 }
 
 /// Every routine, on windows of `window` packets.
@@ -185,7 +205,7 @@ fn running_packets_allocates_nothing() {
     let parsed: Vec<_> = frames.iter().map(|frame| headers(frame).unwrap()).collect();
     let packets: Vec<_> = frames.iter().map(Vec::as_slice).zip(&parsed).collect();
     let sender = Sender { program: [1; 32], key: [2; 32], port: 4789, first_batch: 0, mtu: 1500 };
-    for program in [filter(), everything(1), everything(2), everything(32), everything(0)] {
+    for program in [filter(), many_words(), everything(1), everything(2), everything(32), everything(0)] {
         let executable = Executable::lower(accepted(&program)).unwrap();
         let mut state = executable.state();
         let mut verdicts = Vec::with_capacity(frames.len());
@@ -211,4 +231,30 @@ fn running_packets_allocates_nothing() {
     let before = ALLOCATIONS.get();
     let boxed = Box::new(1);
     assert!(ALLOCATIONS.get() > before, "the counter counts: {boxed}");
+}
+
+#[test]
+fn a_further_owner_of_a_program_costs_little() {
+    const OWNERS: u32 = 100;
+    let policy = policy();
+    for program in [filter(), many_words(), everything(1)] {
+        let checked: Vec<Arc<Checked>> = (0..OWNERS)
+            .map(|i| accepted_of(&program, Principal::EndUser(Addr::V4(0x0a01_0000 + i)), &policy))
+            .collect();
+        let lowerings = Lowerings::default();
+        let mut executables = Vec::with_capacity(checked.len());
+        let start = LIVE_BYTES.get();
+        executables.push(lowerings.lower(Arc::clone(&checked[0])).unwrap());
+        let first = LIVE_BYTES.get() - start;
+        executables.extend(checked[1..].iter().map(|checked| lowerings.lower(Arc::clone(checked)).unwrap()));
+        let further = (LIVE_BYTES.get() - start - first) / i64::from(OWNERS - 1);
+        println!("the first owner {first} B, each further one {further} B beside {} B", size_of::<Executable>());
+        assert!(executables.iter().all(|executable| executable.shares(&executables[0])));
+        assert!(further < 1024 && first > 2 * further, "{first} and {further}");
+        // What an executable says of itself is what the allocator gave it, the executable itself aside.
+        let said = executables[1].own_bytes() - size_of::<Executable>();
+        assert!(said.abs_diff(further as usize) < 100, "{said} and {further}");
+        drop(executables);
+        assert!(lowerings.is_empty());
+    }
 }

@@ -1,5 +1,6 @@
 use super::*;
 use proptest::prelude::*;
+use vinet_pktops::Lowerings;
 use vinet_session::identity::{Authority, AuthorityKey, Subject, Validity};
 use vinet_session::message::fresh_nonce;
 use vinet_trusted::packet::Test;
@@ -182,7 +183,7 @@ impl Bench {
         match self.admission.open(upload, &user.ownership, true, now) {
             Opened::Answer(reply) => *reply,
             Opened::Judge { terms, policy, lemmas, case } => {
-                let verdict = judge(&terms, &policy, &lemmas, Verify::Proof);
+                let verdict = judge(&terms, &policy, &lemmas, Verify::Proof, &Lowerings::default());
                 self.admission.close(case, *terms, verdict, now, &mut self.table)
             }
         }
@@ -404,12 +405,13 @@ fn a_forged_proof_is_rejected_and_names_the_instruction() {
     // With the router's own analysis no proof is needed, and this one finds none either.
     let policy = Arc::new(policy());
     terms.proof = None;
-    let why = judge(&terms, &policy, &vinet_prover::library(), Verify::Static).unwrap_err();
+    let lowerings = Lowerings::default();
+    let why = judge(&terms, &policy, &vinet_prover::library(), Verify::Static, &lowerings).unwrap_err();
     assert_eq!(why.code(), "not-analysed", "{}", why.text());
     let mut unproven = honest;
     unproven.proof = None;
-    judge(&unproven, &policy, &vinet_prover::library(), Verify::Either).unwrap();
-    judge(&unproven, &policy, &vinet_prover::library(), Verify::Static).unwrap();
+    judge(&unproven, &policy, &vinet_prover::library(), Verify::Either, &lowerings).unwrap();
+    judge(&unproven, &policy, &vinet_prover::library(), Verify::Static, &lowerings).unwrap();
 }
 
 #[test]

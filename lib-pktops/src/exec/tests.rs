@@ -73,7 +73,7 @@ fn accepted_under(program: &Program, owner: &Principal, policy: &Arc<Policy>) ->
     Some(Arc::new(check(&program.encode(), &proof, *owner, policy, &lemmas).expect("what is proven checks")))
 }
 
-fn accepted(program: &Program, owner: &Principal) -> Arc<Checked> {
+pub(crate) fn accepted(program: &Program, owner: &Principal) -> Arc<Checked> {
     accepted_under(program, owner, &Arc::new(policy(owner, OWNS))).expect("a proof")
 }
 
@@ -87,13 +87,14 @@ fn mislowered(program: &Program, owner: &Principal, policy: &Arc<Policy>, as_tre
     let body = vec![Instr::Select { out: 1, arg: 0, test: OWNS }];
     let harmless = Program::new(60, program.window(), vec![], body).unwrap();
     let checked = accepted_under(&harmless, owner, policy).expect("a proof");
-    let tree = Tree::new(program, owner, &|_| None).unwrap();
+    let tree = Tree::new(program, &|_| None);
+    let own = Own::new(&tree, owner).unwrap();
     let plan = match as_tree {
         true => Plan::of_tree(owner.owned()),
-        false => Plan::new(&tree, owner.owned(), checked.window()),
+        false => Plan::new(&tree, &own, owner.owned(), checked.window(), None),
     };
     let words = Words::new(program.words(), tree.counted);
-    Executable::of(checked, tree, words, plan).unwrap()
+    Executable::of(checked, Arc::new(Lowered { tree, words, plan: plan.clone() }), own, plan).unwrap()
 }
 
 fn set(prefixes: &[&str]) -> AddrExpr {
@@ -185,11 +186,11 @@ fn segment(port: u16, seq: u32, payload: &[u8]) -> Vec<u8> {
 }
 
 /// A datagram to `dst`.
-fn datagram(dst: &str, port: u16, payload: &[u8]) -> Vec<u8> {
+pub(crate) fn datagram(dst: &str, port: u16, payload: &[u8]) -> Vec<u8> {
     frame(addr("192.0.2.1"), addr(dst), &Carried::Udp { ports: (1, port), payload: payload.to_vec() })
 }
 
-fn discards(executable: &Executable, state: &mut State, frame: &[u8]) -> bool {
+pub(crate) fn discards(executable: &Executable, state: &mut State, frame: &[u8]) -> bool {
     executable.run(state, frame, &headers(frame).unwrap(), 0) != Verdict::Forward
 }
 
@@ -610,7 +611,7 @@ fn a_test_of_headers_is_a_plan_with_narrow_cells() {
 }
 
 /// Discards the owner's packets where the first word is `least` times in their content at least.
-fn spam_filter(window: u16, word: Word, least: i64) -> Program {
+pub(crate) fn spam_filter(window: u16, word: Word, least: i64) -> Program {
     let cond = Cond::AtMost { a: constant(least), b: int(2) };
     let count = Instr::Count { out: 2, arg: 1, word: 0 };
     on_own_packets(

@@ -97,6 +97,47 @@ fn the_first_byte_seen_at_a_number_wins() {
 }
 
 #[test]
+fn a_tuple_that_is_used_again_is_the_same_flow() {
+    let mut bench = Bench::new(&[b"spam", b"eggs"], 8, 4);
+    assert_eq!(bench.send(1, 999, flags::SYN, b"eg"), 0);
+    assert_eq!(bench.send(1, 1002, flags::RST, b""), 0);
+    assert_eq!(bench.send(1, 70_000, flags::SYN, b"spam"), 0b01);
+    assert_eq!(bench.send(1, 1002, flags::ACK, b"gs"), 0b11, "what the first connection sent is still there");
+    assert_eq!(bench.send(1, 500_000, flags::SYN, b""), 0b11, "and what was found");
+}
+
+#[test]
+fn a_source_without_end_of_flows_loses_its_own() {
+    let mut bench = Bench::new(&[b"needle"], 64, 2);
+    let (words, wanted) = (bench.words.clone(), bench.wanted);
+    let mut send = |host: u32, port: u16, seq: u32, payload: &[u8]| {
+        let segment = Tcp { src_port: port, dst_port: 25, seq, flags: 0, payload: 0..payload.len() };
+        let key = FlowKey::new(Addr::V4(host), Addr::V4(1), port, 25);
+        bench.streams.observe(&words, wanted, key, &segment, payload)
+    };
+    for host in 1..=10 {
+        assert_eq!(send(host, 1, 1, b"need"), 0);
+    }
+    for port in 0..5000 {
+        assert_eq!(send(99, port, 1, b"xxxx"), 0);
+    }
+    for host in 1..=10 {
+        assert_eq!(send(host, 1, 5, b"le"), 1, "host {host} was forgotten");
+    }
+    assert_eq!(bench.streams.counters().flows_evicted, 4946);
+}
+
+#[test]
+fn there_is_room_for_as_many_flows_as_are_named() {
+    for flows in [1, 2, 7, 8, 100, 1024] {
+        let mut bench = Bench::new(&[b"needle"], flows, 1);
+        (0..flows).for_each(|port| assert_eq!(bench.send(port as u16, 1, 0, b"need"), 0));
+        (0..flows).for_each(|port| assert_ne!(bench.send(port as u16, 5, 0, b"le"), 0));
+        assert_eq!(bench.streams.counters(), Counters { flows: flows as u64, ..Counters::default() });
+    }
+}
+
+#[test]
 fn syn_and_fin_take_a_number_each() {
     let mut bench = Bench::new(&[b"word"], 8, 4);
     assert_eq!(bench.send(1, 99, flags::SYN, b"wo"), 0, "data of the SYN is at 100");
@@ -123,7 +164,8 @@ fn words_of_one_byte_need_no_ends() {
     let mut bench = Bench::new(&[b"x"], 8, 2);
     assert!(!bench.data(1, b"abc"));
     assert!(bench.data(500, b"x"));
-    assert_eq!(Bench::new(&[b"x"], 8, 2).streams.ends.len(), 0);
+    let streams = Bench::new(&[b"x"], 8, 2).streams;
+    assert_eq!((streams.heads.len(), streams.tails.len()), (0, 0));
 }
 
 #[test]
@@ -166,7 +208,7 @@ fn counts_are_of_one_flow_go_with_it_and_saturate() {
 
 #[test]
 fn the_quietest_flow_makes_room_and_is_forgotten() {
-    // One set of eight ways.
+    // As many flows as are looked at, or fewer: the quietest of all.
     let mut bench = Bench::new(&[b"needle"], 8, 2);
     for port in 1..=8 {
         assert_eq!(bench.send(port, 1, 0, b"need"), 0);
@@ -207,7 +249,7 @@ fn limits_that_are_met_at_every_turn_break_nothing() {
         }
     }
     let counters = bench.streams.counters();
-    assert!(counters.flows_evicted > 0 && counters.islands_evicted > 0 && counters.flows == 8);
+    assert!(counters.flows_evicted > 0 && counters.islands_evicted > 0 && counters.flows == 11);
 }
 
 #[test]
