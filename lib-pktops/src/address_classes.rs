@@ -79,7 +79,13 @@ impl AddressClasses {
             }
             match changes.get(next) {
                 Some(&(place, _)) => at = place,
-                None => return Ok(divided),
+                None => {
+                    // There may be one of these for each of very many owners.
+                    divided.starts.shrink_to_fit();
+                    divided.classes.shrink_to_fit();
+                    divided.members.shrink_to_fit();
+                    return Ok(divided);
+                }
             }
         }
     }

@@ -143,12 +143,13 @@ impl Executable {
             places.iter().map(|place| Cell::new(&checked, place.src, place.dst, action)).collect()
         };
         let (action, places) = plan.cells();
-        let cells = match make(action, &places) {
+        let mut cells = match make(action, &places) {
             Ok(cells) => cells,
             // Where the policy cannot be told of a cell as a whole, it is asked packet by packet.
             Err(_) if action == Action::Discard => make(Action::Run, &plan.runs())?,
             Err(e) => return Err(e.into()),
         };
+        cells.shrink_to_fit();
         // Leave for all cells is leave for each packet that the program is given.
         let scan = cells.iter().try_fold(None, |_, cell| cell.scan_permit().map(Some)).flatten();
         Ok(Executable {

@@ -1,6 +1,6 @@
-//! Many words at once: three bytes of each, looked for with vector instructions, and an automaton for all of them.
+//! Many words at once: four bytes of each, looked for with vector instructions, and an automaton for all of them.
 //!
-//! Of every word three bytes are chosen that are rare in mail (its *mark*). A pass looks for the marks of all words
+//! Of every word four bytes in a row are chosen that are rare in mail (its *mark*). A pass looks for the marks of all words
 //! together (the Teddy algorithm of Hyperscan, in the crate `aho-corasick`), in lower case where a word has no case,
 //! and compares words where a mark is. A sender who knows the words could put their marks everywhere; so a pass
 //! that finds more of them than ordinary bytes have goes on with an automaton (Aho and Corasick, "Efficient String
@@ -20,7 +20,7 @@ use vinet_trusted::program::{WORD_LEN_MAX, Word};
 /// The most memory of the searchers of one program, in bytes.
 pub(crate) const MEMORY_MAX: usize = 256 << 10;
 /// The bytes of a mark; a shorter word is its own.
-const MARK_LEN: usize = 3;
+const MARK_LEN: usize = 4;
 /// Comparisons that any pass may make, and one more for every so many bytes.
 const COMPARISONS_FREE: usize = 32;
 const COMPARISONS_PER_BYTES: usize = 16;
