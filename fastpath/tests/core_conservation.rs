@@ -79,24 +79,31 @@ fn expand_rule(n: u16) -> ExpandRule {
     ExpandRule { own, port: 7401, prefix: net(&format!("10.0.{n}.0/28")), program: EXPANDED, key: EXPAND_KEY }
 }
 
-/// A part of a batch for the expander behind port `to`, from a host behind `port`: some twice, some forged.
-fn datagram(port: u16, queue: u64, random: &mut Random) -> Vec<u8> {
+/// The datagrams of a batch for the expander behind some port, from a host behind `port`: some missing, forged, or of a
+/// batch that was sent before.
+fn datagrams(port: u16, queue: u64, batches: &mut u64, random: &mut Random) -> Vec<Vec<u8>> {
+    *batches += 1;
+    let batch = if random.below(10) == 0 { 1 + random.below(*batches) } else { *batches };
     let to = random.below(u64::from(PORTS));
     let (src, dst) = (addr(&format!("10.0.{port}.{}", 2 + queue)), addr(&format!("10.0.{to}.1")));
     let first_batch = (u64::from(port) * WORKERS as u64 + queue) << 56;
     let key = if random.below(20) == 0 { [0; 32] } else { EXPAND_KEY };
     let sender = Sender { program: EXPANDED, key, port: 7401, first_batch, mtu: 576 };
-    let (batch, len) = (1 + random.below(2000), 400 + random.below(600) as u16);
+    let len = 400 + random.below(600) as u16;
     let dests = [&[0, 2, 4, 10, 0, to as u8, 2, 4, 10, 0, to as u8, 77][..], &[0, 0]].concat();
     let protocol = if random.below(9) == 0 { 6 } else { 17 };
     let content = [&[protocol, 1, 0, 5, 0, 6][..], &len.to_be_bytes(), &vec![b'c'; usize::from(len)]].concat();
-    let (item, kind, bytes) = if random.below(2) == 0 { (0, Kind::Dests, dests) } else { (1, Kind::Contents, content) };
     let mut frames = Vec::new();
-    let generated = Generated { src, dst, batch, item, kind, data: Data::Bytes(&bytes) };
-    let mut each = |packet: &[u8]| frames.push([&router_mac(port)[..], &host_mac(port), &[8, 0], packet].concat());
-    sender.send(&generated, &mut each).expect("it can be sent");
-    let chosen = random.below(frames.len() as u64) as usize;
-    frames.swap_remove(chosen)
+    for (item, kind, bytes) in [(0, Kind::Dests, dests), (1, Kind::Contents, content)] {
+        let generated = Generated { src, dst, batch, item, kind, data: Data::Bytes(&bytes) };
+        let mut each = |packet: &[u8]| {
+            if random.below(20) != 0 {
+                frames.push([&router_mac(port)[..], &host_mac(port), &[8, 0], packet].concat());
+            }
+        };
+        sender.send(&generated, &mut each).expect("it can be sent");
+    }
+    frames
 }
 
 #[test]
@@ -162,6 +169,7 @@ fn every_packet_has_an_end_under_load_and_faults() {
             let (mut far_pool, done) = (far_pool.clone(), done.clone());
             std::thread::spawn(move || {
                 let mut random = Random(seed ^ (n as u64) << 32);
+                let mut batches = 0;
                 let (mut sent, mut received) = (0u64, 0u64);
                 let mut burst = Burst::new();
                 let mut quiet = 0;
@@ -170,11 +178,11 @@ fn every_packet_has_an_end_under_load_and_faults() {
                     for (queue, tx) in tx.iter_mut().enumerate() {
                         if !done.load(Ordering::Relaxed) && random.below(3) == 0 {
                             for _ in 0..random.below(40) {
-                                let frame = match random.below(6) {
-                                    0 => datagram(n as u16, queue as u64, &mut random),
-                                    _ => frame(n as u16, queue as u64, &mut random),
+                                let frames = match random.below(10) {
+                                    0 => datagrams(n as u16, queue as u64, &mut batches, &mut random),
+                                    _ => vec![frame(n as u16, queue as u64, &mut random)],
                                 };
-                                if let Some(packet) = far_pool.allocate(&frame) {
+                                for packet in frames.iter().filter_map(|frame| far_pool.allocate(frame)) {
                                     let _ = burst.push(packet);
                                 }
                             }
