@@ -358,22 +358,23 @@ mod tests {
         Face::new(&PortSettings { name: "p".into(), mac: MAC, mtu: 1500, controlled, vlan, queue_depth, discipline })
     }
 
-    /// Half of the addresses have a route, by length: to a station, to the router, or to a link.
+    /// Half of the addresses have a route, by length: to a station that is known (10/8 and 2000::/6 among them), to the
+    /// router, or to a link.
     fn fib() -> Fib {
         let mut routes = FibBuilder::new();
         for first in 0..64u32 {
-            let target = match first % 4 {
-                0 => Target::Local,
-                _ => Target::Via { port: first as u16, gateway: None },
-            };
-            let v4 = Prefix::of(Addr::V4(first << 26), 7);
-            let v6 = Prefix::of(Addr::V6(u128::from(first) << 122), 7);
-            for prefix in [v4, v6].into_iter().flatten() {
-                routes.route(prefix, target);
+            let v4 = (Prefix::of(Addr::V4((first << 26) | (1 << 25)), 7), Addr::V4(0x0a00_0001));
+            let v6 = (Prefix::of(Addr::V6(u128::from(first) << 122), 7), Addr::V6(0x2001 << 112 | 1));
+            let port = first as u16;
+            for (prefix, gateway) in [v4, v6] {
+                let target = match first % 4 {
+                    0 | 2 => Target::Via { port, gateway: Some(gateway) },
+                    1 => Target::Local,
+                    _ => Target::Via { port, gateway: None },
+                };
+                prefix.into_iter().for_each(|prefix| drop(routes.route(prefix, target)));
+                routes.neighbour(port, gateway, MAC);
             }
-        }
-        for host in [Addr::V4(0x0a00_0001), Addr::V6(0x2001 << 112)] {
-            routes.neighbour(1, host, MAC);
         }
         routes.build().expect("a table")
     }

@@ -387,9 +387,9 @@ fn fragments_end_by_name_and_nothing_waits_for_those_that_never_come() {
         ("an expired first fragment", expired(0x2000), "ttl_expired own_icmp p0.tx"),
         ("an expired later fragment", expired(0x0003), "ttl_expired"),
         // To the port with the MTU of 576, where a fragment is cut further.
-        ("one to be cut to three", narrow(0, &[0; 1400]), "expanded*2 p2.tx*3"),
-        ("a fragment to be cut", narrow(0x2010, &[0; 1000]), "expanded p2.tx*2"),
-        ("the last that ends within a datagram", narrow(0x1f20, &[0; 1771]), "expanded*3 p2.tx*4"),
+        ("one to be cut to three", narrow(0, &[0; 1400]), "fragments*2 p2.tx*3"),
+        ("a fragment to be cut", narrow(0x2010, &[0; 1000]), "fragments p2.tx*2"),
+        ("the last that ends within a datagram", narrow(0x1f20, &[0; 1771]), "fragments*3 p2.tx*4"),
         ("one to be cut whose pieces end beyond any datagram", narrow(0x1f20, &[0; 1772]), "fragment_beyond_datagram"),
         ("the same at the last offset", narrow(0x3fff, &[0; 700]), "fragment_beyond_datagram"),
         ("one that must not be cut", narrow(0x4000, &[0; 1000]), "too_big own_icmp p0.tx"),

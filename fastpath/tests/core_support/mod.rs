@@ -150,8 +150,12 @@ impl Lab {
         self.fib.publish(self.routes.build().expect("few hops")).expect("workers pass");
     }
 
-    /// Sends frames into a port, by queue 0.
+    /// Sends frames into a port, by queue 0, once every worker has taken over what was published.
     pub fn send(&mut self, port: u16, frames: &[Vec<u8>]) {
+        let end = Instant::now() + PATIENCE;
+        while !self.table.is_taken_over() && Instant::now() < end {
+            std::thread::yield_now();
+        }
         let mut burst = Burst::new();
         for frame in frames {
             let packet = self.far_pool.allocate(frame).expect("a buffer");
