@@ -12,14 +12,12 @@ use vinet_trusted::addr::Addr;
 use crate::drop_reason::DropReason;
 use crate::fib::{Fib, Hop, Station};
 use crate::flow_table::TableScratch;
-use crate::link::{Face, PLAIN_LEN};
+use crate::link::{FRAME_LEN_MIN, Face, PLAIN_LEN};
 use crate::port::BURST_LEN_MAX;
 
 /// Where a packet goes, as far as its own headers and its port tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Way {
-    /// On, to a station that is known, with the untagged header that it has, written anew.
-    Pass,
     /// On, if a route leads on.
     Transit,
     /// To the kernel, through the twin of the port it came by.
@@ -43,6 +41,9 @@ pub(crate) struct Lane {
     pub(crate) l3_len: u16,
     pub(crate) ttl: u8,
     is_v6: bool,
+    /// Whether it leaves at once, if no program wants it: to a station that is known, with the untagged header that it
+    /// has, written anew, and nothing to be cut off. Its way is [`Way::Transit`] then.
+    pub(crate) passes: bool,
     pub(crate) way: Way,
 }
 
@@ -73,6 +74,7 @@ impl Lane {
         l3_len: 0,
         ttl: 0,
         is_v6: false,
+        passes: false,
         way: Way::Drop(DropReason::EthernetTruncated),
     };
     /// Source and destination.
@@ -83,17 +85,17 @@ impl Lane {
     /// Whether it goes on, and so meets programs.
     #[inline]
     pub(crate) fn goes_on(&self) -> bool {
-        matches!(self.way, Way::Pass | Way::Transit)
+        self.way == Way::Transit
     }
     /// Looks up its route again, for a packet that goes on but had to wait: it may now be for the router itself.
-    pub(crate) fn route_again(&mut self, fib: &Fib, dst: Addr) {
+    pub(crate) fn route_again(&mut self, fib: &Fib, dst: Addr, frame_len: usize) {
         let (hop, station) = fib.look_up_both(dst);
         self.station = station;
         self.way = match hop {
             Hop::Local => Way::Kernel,
-            _ if self.can_pass() => Way::Pass,
             _ => Way::Transit,
         };
+        self.passes = self.way == Way::Transit && self.can_pass(frame_len);
     }
     /// Adds it to the look-ups of the burst in which it has this number.
     #[inline]
@@ -129,7 +131,8 @@ impl Lane {
         // The type, the version and the header's length are looked at as one number.
         if !face.is_plain_front(word(0))
             || half(12) & 0x00ff_ffff != 0x0045_0008
-            || usize::from(l3_len).wrapping_sub(IPV4_LEN) > frame.len() - PLAIN_LEN
+            || !is_whole(ETHERNET_LEN + usize::from(l3_len), frame.len())
+            || usize::from(l3_len) < IPV4_LEN
             || !sums_up(word(14), word(22), half(30))
         {
             return false;
@@ -140,7 +143,8 @@ impl Lane {
             return false;
         }
         let l3_offset = ETHERNET_LEN as u16;
-        *self = Lane { station, src, dst, l3_offset, l3_len, ttl, is_v6: false, way: Way::Pass };
+        let way = Way::Transit;
+        *self = Lane { station, src, dst, l3_offset, l3_len, ttl, is_v6: false, passes: true, way };
         true
     }
 
@@ -152,7 +156,8 @@ impl Lane {
         // The type and the version are looked at as one number.
         if !face.is_plain_front(word_at(front, 0))
             || half_at(front, 12) & 0x00f0_ffff != 0x0060_dd86
-            || l3_len > usize::from(u16::MAX).min(frame.len() - ETHERNET_LEN)
+            || l3_len > usize::from(u16::MAX)
+            || !is_whole(ETHERNET_LEN + l3_len, frame.len())
             || !matches!(front[20], protocol::TCP | protocol::UDP | protocol::ICMPV6)
         {
             return false;
@@ -169,7 +174,8 @@ impl Lane {
         }
         *wide = Wide { src, dst };
         let (l3_offset, l3_len) = (ETHERNET_LEN as u16, l3_len as u16);
-        *self = Lane { station, src: 0, dst: 0, l3_offset, l3_len, ttl, is_v6: true, way: Way::Pass };
+        let way = Way::Transit;
+        *self = Lane { station, src: 0, dst: 0, l3_offset, l3_len, ttl, is_v6: true, passes: true, way };
         true
     }
 
@@ -206,15 +212,23 @@ impl Lane {
             Err(NotForwardable::NotIp { .. }) => Way::Drop(DropReason::EtherTypeUnknown),
             Err(NotForwardable::Malformed(cause)) => Way::Drop((*cause).into()),
         };
-        if self.way == Way::Transit && self.can_pass() {
-            self.way = Way::Pass;
-        }
+        self.passes = self.way == Way::Transit && self.can_pass(frame.len());
     }
 
-    /// Whether it can leave with the header that it has, written anew.
-    fn can_pass(&self) -> bool {
-        usize::from(self.l3_offset) == ETHERNET_LEN && self.station != Station::NONE && self.ttl > 1
+    /// Whether it can leave with the header that it has, written anew, and nothing cut off.
+    fn can_pass(&self, frame_len: usize) -> bool {
+        let end = ETHERNET_LEN + usize::from(self.l3_len);
+        usize::from(self.l3_offset) == ETHERNET_LEN
+            && self.station != Station::NONE
+            && self.ttl > 1
+            && frame_len <= end.max(FRAME_LEN_MIN)
     }
+}
+
+/// Whether a frame of so many bytes holds its IP packet, which ends at `end`, and no more than its link has to add.
+#[inline(always)]
+fn is_whole(end: usize, frame_len: usize) -> bool {
+    frame_len == end || (frame_len > end && frame_len <= FRAME_LEN_MIN)
 }
 
 /// The little-endian word at a place of a frame's front that is known when this is compiled: one load.
@@ -372,7 +386,9 @@ mod tests {
                     1 => Target::Local,
                     _ => Target::Via { port, gateway: None },
                 };
-                prefix.into_iter().for_each(|prefix| drop(routes.route(prefix, target)));
+                if let Some(prefix) = prefix {
+                    routes.route(prefix, target);
+                }
                 routes.neighbour(port, gateway, MAC);
             }
         }
@@ -430,7 +446,7 @@ mod tests {
                 by_parser.judge_any(wide_by_parser, &frame, &face, &fib);
                 prop_assert_eq!(lane.way, by_parser.way);
                 prop_assert_eq!((lane.pair(wide), lane.is_v6), (by_parser.pair(wide_by_parser), by_parser.is_v6));
-                let rest = |lane: &Lane| (lane.l3_offset, lane.l3_len, lane.ttl, lane.station);
+                let rest = |lane: &Lane| (lane.l3_offset, lane.l3_len, lane.ttl, lane.station, lane.passes);
                 prop_assert_eq!(rest(lane), rest(by_parser));
             }
         }

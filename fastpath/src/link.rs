@@ -23,7 +23,7 @@ const MAC_BITS: u64 = (1 << 48) - 1;
 /// An Ethernet header and the part of an IP header that a hop changes.
 pub(crate) const PLAIN_LEN: usize = ETHERNET_LEN + 20;
 /// Frames shorter than this are padded by whoever sends them; a frame is not cut below it.
-const FRAME_LEN_MIN: usize = 60;
+pub(crate) const FRAME_LEN_MIN: usize = 60;
 
 /// A port's link side.
 #[derive(Clone, Debug)]
@@ -42,11 +42,16 @@ pub struct Face {
     header_len: usize,
     /// What the first word of a plain frame to it begins with, in its low 48 bits; of a tagged port what none does.
     plain_front: u64,
-    /// Its address as a plain frame of its own carries it: the high 16 bits of the first word, and the half word after.
+}
+
+/// What a port writes into plain frames that leave by it, in a few words.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct PlainExit {
+    /// Its address as a frame of its own carries it: the high 16 bits of the first word, and the half word after.
     own_front: u64,
     own_rest: u32,
     /// The MTU for frames that leave with the untagged header they came with; 0 for a tagged port.
-    plain_mtu: u16,
+    mtu: u16,
 }
 
 impl Face {
@@ -72,9 +77,6 @@ impl Face {
             controlled,
             plain_sources,
             plain_front: if vlan.is_empty() { u64::from_le_bytes([a, b, c, d, e, f, 0, 0]) } else { u64::MAX },
-            own_front: u64::from_le_bytes([0, 0, 0, 0, 0, 0, a, b]),
-            own_rest: u32::from_le_bytes([c, d, e, f]),
-            plain_mtu: if vlan.is_empty() { settings.mtu } else { 0 },
             vlan,
             header,
             header_len,
@@ -87,28 +89,13 @@ impl Face {
         front & MAC_BITS == self.plain_front
     }
 
-    /// Whether a frame with an untagged header and an IP packet of so many bytes can leave by this port as it is but
-    /// for its header.
-    #[inline]
-    pub(crate) fn takes_plain(&self, l3_len: u16) -> bool {
-        l3_len <= self.plain_mtu
-    }
-
-    /// Readies a plain frame that the port takes for its way to a station: the link header, in place, and one hop
-    /// counted, of which there must be one. The type of the frame stays.
-    #[inline]
-    pub(crate) fn pass_on(&self, front: &mut [u8; PLAIN_LEN], station: Station, family: Family) {
-        front[..8].copy_from_slice(&(station.mac_word() | self.own_front).to_le_bytes());
-        front[8..12].copy_from_slice(&self.own_rest.to_le_bytes());
-        match family {
-            Family::V4 => {
-                front[ETHERNET_LEN + 8] -= 1;
-                // RFC 1624 for this one change, as one addition: the word that holds the TTL is 0x0100 less.
-                let sum = u32::from(u16::from_be_bytes([front[ETHERNET_LEN + 10], front[ETHERNET_LEN + 11]])) + 0x0100;
-                let sum = (sum + u32::from(sum >= 0xffff)) as u16;
-                front[ETHERNET_LEN + 10..ETHERNET_LEN + 12].copy_from_slice(&sum.to_be_bytes());
-            }
-            Family::V6 => front[ETHERNET_LEN + 7] -= 1,
+    /// What it writes into plain frames.
+    pub(crate) fn plain_exit(&self) -> PlainExit {
+        let [a, b, c, d, e, f] = self.mac;
+        PlainExit {
+            own_front: u64::from_le_bytes([0, 0, 0, 0, 0, 0, a, b]),
+            own_rest: u32::from_le_bytes([c, d, e, f]),
+            mtu: if self.vlan.is_empty() { self.mtu } else { 0 },
         }
     }
 
@@ -185,6 +172,33 @@ impl Face {
     }
 }
 
+impl PlainExit {
+    /// Whether a frame with an untagged header and an IP packet of so many bytes can leave by this port as it is but
+    /// for its header.
+    #[inline]
+    pub(crate) fn takes(&self, l3_len: u16) -> bool {
+        l3_len <= self.mtu
+    }
+
+    /// Readies a plain frame that the port takes for its way to a station: the link header, in place, and one hop
+    /// counted, of which there must be one. The type of the frame stays.
+    #[inline]
+    pub(crate) fn pass_on(&self, front: &mut [u8; PLAIN_LEN], station: Station, family: Family) {
+        front[..8].copy_from_slice(&(station.mac_word() | self.own_front).to_le_bytes());
+        front[8..12].copy_from_slice(&self.own_rest.to_le_bytes());
+        match family {
+            Family::V4 => {
+                front[ETHERNET_LEN + 8] -= 1;
+                // RFC 1624 for this one change, as one addition: the word that holds the TTL is 0x0100 less.
+                let sum = u32::from(u16::from_be_bytes([front[ETHERNET_LEN + 10], front[ETHERNET_LEN + 11]])) + 0x0100;
+                let sum = (sum + u32::from(sum >= 0xffff)) as u16;
+                front[ETHERNET_LEN + 10..ETHERNET_LEN + 12].copy_from_slice(&sum.to_be_bytes());
+            }
+            Family::V6 => front[ETHERNET_LEN + 7] -= 1,
+        }
+    }
+}
+
 /// A frame as the kernel wants it, without tags: the pieces to be joined.
 #[must_use]
 pub fn untagged(frame: &[u8], l3_offset: usize) -> [&[u8]; 2] {
@@ -225,8 +239,15 @@ pub struct Ranges {
     /// First and last.
     v4: Box<[(u32, u32)]>,
     v6: Box<[(u128, u128)]>,
-    /// The IPv4 ranges, first and length less one, where they are few: the last is repeated to fill the room.
-    few_v4: Option<[(u32, u32); FEW]>,
+    /// The IPv4 ranges where they are few.
+    few_v4: Option<FewRanges>,
+}
+
+/// Some ranges: where each starts, and how far it goes beyond that. The last is repeated to fill the room.
+#[derive(Clone, Copy, Debug)]
+struct FewRanges {
+    first: [u32; FEW],
+    more: [u32; FEW],
 }
 
 /// The IPv4 addresses of hosts, of more than the link's scope: all but "this network", loopback, link-local, multicast and
@@ -255,7 +276,10 @@ impl Ranges {
     fn of(v4: Vec<(u32, u32)>, v6: Vec<(u128, u128)>) -> Ranges {
         let few_v4 = v4.last().filter(|_| v4.len() <= FEW).map(|&last| {
             let range = |i: usize| v4.get(i).copied().unwrap_or(last);
-            std::array::from_fn(|i| (range(i).0, range(i).1 - range(i).0))
+            FewRanges {
+                first: std::array::from_fn(|i| range(i).0),
+                more: std::array::from_fn(|i| range(i).1 - range(i).0),
+            }
         });
         Ranges { v4: v4.into(), v6: v6.into(), few_v4 }
     }
@@ -288,7 +312,11 @@ impl Ranges {
     #[must_use]
     pub fn contains_v4(&self, addr: u32) -> bool {
         if let Some(few) = &self.few_v4 {
-            return few.iter().fold(false, |is_in, &(first, more)| is_in | (addr.wrapping_sub(first) <= more));
+            return few
+                .first
+                .iter()
+                .zip(few.more)
+                .fold(false, |is_in, (first, more)| is_in | (addr.wrapping_sub(*first) <= more));
         }
         // The ranges are disjoint and rising, so only the last that starts at or before the address can hold it.
         let end = self.v4.partition_point(|&(first, _)| first <= addr);

@@ -28,7 +28,7 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 
-use vinet_pktops::parse::{self, Family, Headers};
+use vinet_pktops::parse::{Family, Headers};
 use vinet_trusted::addr::Addr;
 
 use crate::clock::Clock;
@@ -41,7 +41,7 @@ use crate::flow_table::{FlowTable, Found, Meter, TableScratch};
 use crate::fragment::FragmentScratch;
 use crate::hold::{HoldQueue, ResolveSender};
 use crate::judge::{Lane, Lanes, Way};
-use crate::link::{self, Face};
+use crate::link::{self, Face, PlainExit};
 use crate::port::{Burst, PacketBuf, PacketPool, RxQueue, TxQueue};
 use crate::publication::Reader;
 use crate::queue::{Flushed, OutputQueue};
@@ -83,6 +83,8 @@ pub(crate) struct Worker<R, T: TxQueue, P> {
 /// The half of a worker through which packets leave it, whichever way.
 struct Exit<T: TxQueue, P> {
     faces: Arc<[Face]>,
+    /// Of each face, what plain frames need.
+    plain_exits: Box<[PlainExit]>,
     tx: Vec<T>,
     queues: Vec<OutputQueue<T::Buf>>,
     /// The time of the turn, for the queues.
@@ -152,6 +154,7 @@ where
             scratch: TableScratch::new(),
             fib_generation: 0,
             exit: Exit {
+                plain_exits: parts.faces.iter().map(Face::plain_exit).collect(),
                 faces: parts.faces,
                 tx: parts.tx,
                 queues: parts.queues,
@@ -390,10 +393,26 @@ where
 {
     /// A packet goes its way, past all programs.
     #[inline]
-    fn go(&mut self, packet: T::Buf, lane: &Lane, context: &Context<'_>) {
+    fn go(&mut self, mut packet: T::Buf, lane: &Lane, context: &Context<'_>) {
+        let port = lane.station.port();
+        if lane.passes
+            && let Some(exit) = self.plain_exits.get(usize::from(port))
+            && exit.takes(lane.l3_len)
+            && let Some(front) = packet.bytes_mut().first_chunk_mut()
+        {
+            exit.pass_on(front, lane.station, lane.family());
+            self.send(packet, port);
+        } else {
+            self.go_slowly(packet, lane, context);
+        }
+    }
+
+    /// What does not leave at once.
+    #[inline(never)]
+    fn go_slowly(&mut self, packet: T::Buf, lane: &Lane, context: &Context<'_>) {
         match lane.way {
-            Way::Pass => self.pass(packet, lane, context),
-            Way::Transit => self.forward(packet, lane, context),
+            Way::Transit if lane.station != Station::NONE && lane.ttl > 1 => self.forward_any(packet, lane, context),
+            Way::Transit => self.forward_rarely(packet, lane, context),
             Way::Kernel => self.give_to_router(packet, lane, context),
             Way::Drop(reason) => self.drop(packet, reason),
         }
@@ -416,34 +435,7 @@ where
         }
     }
 
-    /// Sends a plain packet to its station. Inlined by force: as a call it costs 1.5 ns a packet.
-    #[inline(always)]
-    fn pass(&mut self, mut packet: T::Buf, lane: &Lane, context: &Context<'_>) {
-        let port = lane.station.port();
-        if let Some(face) = self.faces.get(usize::from(port))
-            && face.takes_plain(lane.l3_len)
-            && let Some(front) = packet.bytes_mut().first_chunk_mut()
-        {
-            face.pass_on(front, lane.station, lane.family());
-            link::cut_padding(&mut packet, parse::ETHERNET_LEN + usize::from(lane.l3_len));
-            self.send(packet, port);
-        } else {
-            self.forward_any(packet, lane, context);
-        }
-    }
-
-    /// Sends a packet on by its route, or holds it, or tells its sender why not.
-    #[inline(never)]
-    fn forward(&mut self, packet: T::Buf, lane: &Lane, context: &Context<'_>) {
-        if lane.station != Station::NONE && lane.ttl > 1 {
-            self.forward_any(packet, lane, context);
-        } else {
-            self.forward_rarely(packet, lane, context);
-        }
-    }
-
-    /// Sends a packet on that has tags or gets some, or is too large for the next link.
-    #[inline(never)]
+    /// Sends a packet on that has tags or gets some, is padded, or is too large for the next link.
     fn forward_any(&mut self, mut packet: T::Buf, lane: &Lane, context: &Context<'_>) {
         let family = lane.family();
         link::count_hop(packet.bytes_mut(), usize::from(lane.l3_offset), family);

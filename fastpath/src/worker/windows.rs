@@ -282,7 +282,7 @@ where
         let context = &Context { input, ..*context };
         let &Context { reader, table, fib, .. } = context;
         // What is in force now counts: routes, and programs.
-        lane.route_again(fib, pair.1);
+        lane.route_again(fib, pair.1, packet.bytes().len());
         if lane.way == Way::Kernel {
             return self.give_to_kernel(packet, lane.l3_offset, input);
         }
