@@ -110,10 +110,20 @@ impl AddressClasses {
     pub(crate) fn is_in(&self, class: usize, set: usize) -> bool {
         self.members[class][set / 64] >> (set % 64) & 1 != 0
     }
+    /// Whether `addr` is in the prefix. Mostly that is one address, or a family's all, and no bits are to be counted.
+    #[inline]
+    fn holds(&self, addr: Addr) -> bool {
+        match (self.within.addr(), addr, self.within.len()) {
+            (Addr::V4(_), Addr::V4(_), 0) | (Addr::V6(_), Addr::V6(_), 0) => true,
+            (Addr::V4(one), Addr::V4(addr), 32) => one == addr,
+            (Addr::V6(one), Addr::V6(addr), 128) => one == addr,
+            _ => self.within.contains(addr),
+        }
+    }
     /// The class of `addr`, or `None` where it is outside the prefix.
     #[inline]
     pub(crate) fn class(&self, addr: Addr) -> Option<usize> {
-        if !self.within.contains(addr) {
+        if !self.holds(addr) {
             return None;
         }
         let number = number(addr);

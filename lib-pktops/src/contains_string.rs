@@ -21,6 +21,7 @@ pub type WordMask = u64;
 #[derive(Clone, Debug)]
 pub struct Words {
     words: Vec<Word>,
+    starts: Vec<Start>,
     few: FewWords,
     /// Where there are more than a few.
     many: Option<ManyWords>,
@@ -51,6 +52,7 @@ impl Words {
             finders: words.iter().enumerate().map(finder).collect(),
             automata: words.iter().enumerate().map(automaton).collect(),
             counted,
+            starts: words.iter().map(Start::new).collect(),
             longest: words.iter().map(|word| word.bytes.len()).max().unwrap_or(0),
             words: words.to_vec(),
         }
@@ -81,7 +83,7 @@ impl Words {
     /// The memory that it holds, in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        let few = self.words.len() * (2 * size_of::<Word>() + size_of::<Finder<'_>>() + 2 * self.longest);
+        let few = self.words.len() * (2 * size_of::<Word>() + size_of::<Start>() + size_of::<Finder<'_>>() + 2 * self.longest);
         let automata = self.automata.iter().flatten().map(|_| Automaton::MEMORY_BYTES).sum::<usize>();
         size_of::<Words>() + few + automata + self.many.as_ref().map_or(0, ManyWords::memory_bytes)
     }
@@ -157,27 +159,60 @@ impl Words {
         count
     }
     /// Whether one of the words in `wanted` could go on behind `bytes`: its first bytes, not all, are the last there.
+    /// It may say so of one that could not; it compares the last eight bytes at most, and their case roughly.
     #[must_use]
     #[inline]
     pub fn goes_on(&self, bytes: &[u8], wanted: WordMask) -> bool {
-        let Some(last) = bytes.last() else { return false };
         let mut rest = wanted & self.all();
-        if rest.count_ones() as usize > FEW_MAX {
-            return true;
+        if bytes.is_empty() || rest.count_ones() as usize > FEW_MAX {
+            return !bytes.is_empty();
         }
+        let last = match bytes.last_chunk() {
+            Some(last) => u64::from_le_bytes(*last),
+            None => bytes.iter().fold(0, |last, byte| last >> 8 | u64::from(*byte) << 56),
+        };
+        let mut goes_on = false;
         while rest != 0 {
-            let word = &self.words[rest.trailing_zeros() as usize];
+            let number = rest.trailing_zeros() as usize;
             rest &= rest - 1;
-            let is = |there: &u8, byte: &u8| if word.fold { there.eq_ignore_ascii_case(byte) } else { there == byte };
-            let ends = |len: usize| {
-                bytes.len() >= len
-                    && bytes[bytes.len() - len..].iter().zip(&word.bytes).all(|(there, byte)| is(there, byte))
-            };
-            if (1..word.bytes.len()).any(|len| is(last, &word.bytes[len - 1]) && ends(len)) {
-                return true;
+            goes_on |= self.starts[number].is_begun(last, &self.words[number]);
+        }
+        goes_on
+    }
+}
+
+/// The first bytes of a word.
+#[derive(Clone, Copy, Debug)]
+struct Start {
+    /// Eight, the first one lowest; 0 where the word has fewer.
+    first: u64,
+    /// The bits that need not be equal.
+    case: u64,
+    len: usize,
+}
+
+impl Start {
+    fn new(word: &Word) -> Start {
+        let case = if word.fold { u64::from_le_bytes([0x20; 8]) } else { 0 };
+        let first = word.bytes.iter().take(8).rev().fold(0, |first, byte| first << 8 | u64::from(*byte));
+        Start { first: first | case, case, len: word.bytes.len() }
+    }
+    /// Whether first bytes of the word, not all, may be the last of those that end with `last`. All lengths are compared
+    /// without a branch: text ends in any letter, and none could be foretold.
+    #[inline]
+    fn is_begun(&self, last: u64, word: &Word) -> bool {
+        let last = last | self.case;
+        let mut is_begun = false;
+        for len in 1..self.len.min(8) {
+            let beside = 64 - 8 * len;
+            is_begun |= (last >> beside ^ self.first) << beside == 0;
+        }
+        if self.len > 8 {
+            for eight in word.bytes[..self.len - 1].array_windows() {
+                is_begun |= u64::from_le_bytes(*eight) | self.case == last;
             }
         }
-        false
+        is_begun
     }
 }
 

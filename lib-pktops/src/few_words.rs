@@ -20,6 +20,8 @@ const TRIO: usize = 3;
 const DISTANCE_MAX: usize = 7;
 /// The longest vector of any processor, in bytes.
 const VECTOR_MAX: usize = 64;
+/// The bytes that are read between two branches: several vectors of any processor.
+const BLOCK: usize = 4 * VECTOR_MAX;
 /// Places that may be compared in any pass, and one more for every so many bytes.
 const PLACES_FREE: usize = 16;
 const PLACES_PER_BYTES: usize = 32;
@@ -34,6 +36,8 @@ pub(crate) struct FewWords {
     /// From the first byte of a trio to each; rising.
     distances: [usize; TRIO],
     trios: Vec<Trio>,
+    /// A pass over all of them; over none where they are more than a few.
+    all: Choice,
 }
 
 /// A word and its trio.
@@ -45,6 +49,40 @@ struct Trio {
     bytes: [u8; TRIO],
     /// The bits that count: not that of the case, where upper and lower case are the same.
     counts: [u8; TRIO],
+}
+
+/// The words of one pass, and their trios in one cache line.
+#[derive(Clone, Copy, Debug, Default)]
+struct Choice {
+    wanted: WordMask,
+    count: usize,
+    folds: bool,
+    /// Places that are left over have the first word again.
+    numbers: [u8; FEW_MAX],
+    bytes: [[u8; FEW_MAX]; TRIO],
+    counts: [[u8; FEW_MAX]; TRIO],
+}
+
+impl Choice {
+    /// Of `trios`, those of the words in `wanted`.
+    fn new(trios: &[Trio], wanted: WordMask) -> Choice {
+        let mut choice = Choice { wanted, ..Choice::default() };
+        let mut rest = wanted;
+        for place in 0..FEW_MAX {
+            let number = if rest == 0 { usize::from(choice.numbers[0]) } else { rest.trailing_zeros() as usize };
+            choice.count += usize::from(rest != 0);
+            rest &= rest.wrapping_sub(1);
+            let Some(trio) = trios.get(number) else { break };
+            choice.numbers[place] = number as u8;
+            choice.folds |= trio.word.fold;
+            for i in 0..TRIO {
+                choice.bytes[i][place] = trio.bytes[i];
+                choice.counts[i][place] = trio.counts[i];
+            }
+        }
+        debug_assert!(rest == 0, "a pass is for a few words");
+        choice
+    }
 }
 
 /// How a pass ended.
@@ -115,7 +153,9 @@ impl FewWords {
             let counts = bytes.map(|byte| if word.fold && byte.is_ascii_lowercase() { !0x20 } else { !0 });
             Trio { word: word.clone(), at, bytes, counts }
         };
-        FewWords { level: Level::new(), distances, trios: words.iter().map(trio).collect() }
+        let trios: Vec<Trio> = words.iter().map(trio).collect();
+        let all = if trios.len() > FEW_MAX { 0 } else { (1 << trios.len()) - 1 };
+        FewWords { level: Level::new(), distances, all: Choice::new(&trios, all), trios }
     }
 
     /// Where the first occurrence of a word may start that a pass did not tell, which gave up at `place`.
@@ -124,30 +164,30 @@ impl FewWords {
     }
 
     /// Tells `hit` every occurrence of the words in `wanted`, at most [`FEW_MAX`], in any order.
+    ///
+    /// Mostly all are wanted. That is a branch, which is foretold, and so the pass need not wait for what is known of a
+    /// flow to come from memory.
     #[inline]
     pub(crate) fn pass(&self, bytes: &[u8], wanted: WordMask, hit: Hit<'_>) -> Pass {
-        let first = wanted.trailing_zeros() as usize;
-        // Places that are left over have the first word again.
-        let (mut numbers, mut rest, mut count) = ([first; FEW_MAX], wanted, 0);
-        while rest != 0 && count < FEW_MAX {
-            numbers[count] = rest.trailing_zeros() as usize;
-            rest &= rest - 1;
-            count += 1;
+        if wanted == self.all.wanted {
+            self.pass_over(bytes, &self.all, hit)
+        } else {
+            self.pass_over(bytes, &Choice::new(&self.trios, wanted), hit)
         }
-        debug_assert!(rest == 0, "a pass is for a few words");
-        let of = |number: usize| &self.trios[number];
-        let folds = numbers.iter().any(|number| of(*number).word.fold);
-        let places_max = PLACES_FREE + bytes.len() / PLACES_PER_BYTES;
-        let mut search = Search { few: self, bytes, numbers: &numbers[..count], places_left: places_max, wanted, hit };
-        let (level, [a, b, c, d]) = (self.level, numbers.map(of));
-        match (count, folds) {
+    }
+
+    #[inline(never)]
+    fn pass_over(&self, bytes: &[u8], choice: &Choice, hit: Hit<'_>) -> Pass {
+        let places_left = PLACES_FREE + bytes.len() / PLACES_PER_BYTES;
+        let mut search = Search { few: self, bytes, choice, places_left, wanted: choice.wanted, hit };
+        match (choice.count, choice.folds) {
             (0, _) => Pass::Done,
-            (1, false) => dispatch!(level, simd => search.run::<_, 1, false>(simd, [a])),
-            (1, true) => dispatch!(level, simd => search.run::<_, 1, true>(simd, [a])),
-            (2, false) => dispatch!(level, simd => search.run::<_, 2, false>(simd, [a, b])),
-            (2, true) => dispatch!(level, simd => search.run::<_, 2, true>(simd, [a, b])),
-            (_, false) => dispatch!(level, simd => search.run::<_, 4, false>(simd, [a, b, c, d])),
-            (_, true) => dispatch!(level, simd => search.run::<_, 4, true>(simd, [a, b, c, d])),
+            (1, false) => dispatch!(self.level, simd => search.run::<_, 1, false>(simd)),
+            (1, true) => dispatch!(self.level, simd => search.run::<_, 1, true>(simd)),
+            (2, false) => dispatch!(self.level, simd => search.run::<_, 2, false>(simd)),
+            (2, true) => dispatch!(self.level, simd => search.run::<_, 2, true>(simd)),
+            (_, false) => dispatch!(self.level, simd => search.run::<_, FEW_MAX, false>(simd)),
+            (_, true) => dispatch!(self.level, simd => search.run::<_, FEW_MAX, true>(simd)),
         }
     }
 }
@@ -156,8 +196,7 @@ impl FewWords {
 struct Search<'a, 'h> {
     few: &'a FewWords,
     bytes: &'a [u8],
-    /// The words of the pass.
-    numbers: &'a [usize],
+    choice: &'a Choice,
     places_left: usize,
     wanted: WordMask,
     hit: Hit<'h>,
@@ -177,44 +216,76 @@ struct Vectors<S: Simd, const K: usize, const FOLD: bool> {
 
 impl<S: Simd, const K: usize, const FOLD: bool> Vectors<S, K, FOLD> {
     #[inline(always)]
-    fn new(simd: S, trios: [&Trio; K], distances: [usize; TRIO]) -> Self {
+    fn new(simd: S, choice: &Choice, distances: [usize; TRIO]) -> Self {
         let mut is = [[S::u8s::splat(simd, 0); K]; TRIO];
         let mut counts = is;
         for i in 0..TRIO {
             for k in 0..K {
-                is[i][k] = S::u8s::splat(simd, trios[k].bytes[i]);
-                counts[i][k] = S::u8s::splat(simd, trios[k].counts[i]);
+                is[i][k] = S::u8s::splat(simd, choice.bytes[i][k]);
+                counts[i][k] = S::u8s::splat(simd, choice.counts[i][k]);
             }
         }
         Vectors { simd, is, counts, distances }
     }
-    /// At which of the first bytes, a vector's length of them, a trio begins: bit k for byte k.
+    /// The bytes that stand at the distances of a trio from the first `S::u8s::LEN` of each view.
     #[inline(always)]
-    fn found(&self, bytes: &[u8]) -> u64 {
-        let zero = S::u8s::splat(self.simd, 0);
-        let mut there = [zero; TRIO];
+    fn load(&self, views: [&[u8]; TRIO]) -> [S::u8s; TRIO] {
+        let mut there = [S::u8s::splat(self.simd, 0); TRIO];
         for i in 0..TRIO {
-            there[i] = S::u8s::from_slice(self.simd, &bytes[self.distances[i]..][..S::u8s::LEN]);
+            there[i] = S::u8s::from_slice(self.simd, &views[i][..S::u8s::LEN]);
         }
-        // How bytes differ from the nearest trio: fewer instructions than a comparison for each byte of each trio.
+        there
+    }
+    /// How bytes differ from the nearest trio: fewer instructions than a comparison for each byte of each trio.
+    #[inline(always)]
+    fn differs(&self, there: [S::u8s; TRIO]) -> S::u8s {
         let mut nearest = S::u8s::splat(self.simd, u8::MAX);
         for k in 0..K {
-            let mut differs = zero;
+            let mut differs = S::u8s::splat(self.simd, 0);
             for (i, there) in there.iter().enumerate() {
                 let byte = *there ^ self.is[i][k];
                 differs |= if FOLD { byte & self.counts[i][k] } else { byte };
             }
             nearest = nearest.min(differs);
         }
-        nearest.simd_eq(zero).to_bitmask()
+        nearest
+    }
+    /// At which of the first bytes, a vector's length of them, a trio begins: bit k for byte k.
+    #[inline(always)]
+    fn found(&self, bytes: &[u8]) -> u64 {
+        let [first, middle, last] = self.distances;
+        let there = self.load([&bytes[first..], &bytes[middle..], &bytes[last..]]);
+        self.differs(there).simd_eq(S::u8s::splat(self.simd, 0)).to_bitmask()
+    }
+    /// How many whole blocks from the first on have no trio. The views are the bytes from each distance on.
+    ///
+    /// Nothing is called and no bound checked in its loop, so all trios stay in registers; there is one branch a block.
+    #[inline(always)]
+    fn blocks_without(&self, views: [&[u8]; TRIO]) -> usize {
+        let [(first, _), (middle, _), (last, _)] =
+            [views[0].as_chunks::<BLOCK>(), views[1].as_chunks::<BLOCK>(), views[2].as_chunks::<BLOCK>()];
+        let count = first.len().min(middle.len()).min(last.len());
+        let (first, middle, last) = (&first[..count], &middle[..count], &last[..count]);
+        for block in 0..count {
+            let (first, middle, last) = (&first[block], &middle[block], &last[block]);
+            let mut nearest = S::u8s::splat(self.simd, u8::MAX);
+            for vector in 0..BLOCK / S::u8s::LEN {
+                let at = vector * S::u8s::LEN;
+                nearest = nearest.min(self.differs(self.load([&first[at..], &middle[at..], &last[at..]])));
+            }
+            if nearest.simd_eq(S::u8s::splat(self.simd, 0)).to_bitmask() != 0 {
+                return block;
+            }
+        }
+        count
     }
 }
 
 impl Search<'_, '_> {
     #[inline(always)]
-    fn run<S: Simd, const K: usize, const FOLD: bool>(&mut self, simd: S, trios: [&Trio; K]) -> Pass {
-        let vectors = Vectors::<S, K, FOLD>::new(simd, trios, self.few.distances);
-        let last = self.few.distances[TRIO - 1];
+    fn run<S: Simd, const K: usize, const FOLD: bool>(&mut self, simd: S) -> Pass {
+        let vectors = Vectors::<S, K, FOLD>::new(simd, self.choice, self.few.distances);
+        let [first, middle, last] = self.few.distances;
         let (bytes, len) = (self.bytes, self.bytes.len());
         // Places where all bytes of a trio lie in the bytes.
         let Some(places) = len.checked_sub(last) else { return Pass::Done };
@@ -227,24 +298,23 @@ impl Search<'_, '_> {
             };
         }
         let mut start = 0;
-        while start + S::u8s::LEN <= places {
-            let found = vectors.found(&bytes[start..]);
-            if found != 0
-                && let Some(end) = self.compare(found, start)
-            {
-                return end;
+        while start < places {
+            let rest = &bytes[start..];
+            start += BLOCK * vectors.blocks_without([&rest[first..], &rest[middle..], &rest[last..]]);
+            // The block that has a trio, or what is left and less than a block. The last vector overlaps the one before.
+            let until = places.min(start + BLOCK);
+            while start < until {
+                let at = start.min(places - S::u8s::LEN);
+                let found = vectors.found(&bytes[at..]) >> (start - at);
+                if found != 0
+                    && let Some(end) = self.compare(found, start)
+                {
+                    return end;
+                }
+                start = at + S::u8s::LEN;
             }
-            start += S::u8s::LEN;
         }
-        if start == places {
-            return Pass::Done;
-        }
-        // The last vector overlaps the one before.
-        let overlapping = places - S::u8s::LEN;
-        match vectors.found(&bytes[overlapping..]) >> (start - overlapping) {
-            0 => Pass::Done,
-            found => self.compare(found, start).unwrap_or(Pass::Done),
-        }
+        Pass::Done
     }
 
     /// Compares the words at the places of `found`, the first of which is `start`; tells whether the pass ends.
@@ -258,7 +328,7 @@ impl Search<'_, '_> {
             }
             self.places_left -= 1;
             rest &= rest - 1;
-            for word in self.numbers.iter().copied() {
+            for word in self.choice.numbers[..self.choice.count].iter().map(|number| usize::from(*number)) {
                 let trio = &self.few.trios[word];
                 let Some(at) = place.checked_sub(trio.at) else { continue };
                 if self.wanted >> word & 1 != 0 && is_at(&trio.word, self.bytes, at) {

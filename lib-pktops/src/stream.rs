@@ -307,8 +307,9 @@ impl Streams {
         }
         scan.read(payload, 0, payload.len());
         let found = scan.found;
-        tail.copy_from_slice(&payload[payload.len() - end_len..]);
-        flow.goes_on = words.goes_on(tail, wanted & (!found | self.counted));
+        let end = &payload[payload.len() - end_len..];
+        copy_end(tail, end);
+        flow.goes_on = words.goes_on(end, wanted & (!found | self.counted));
         flow.furthest += payload.len() as u64;
         flow.found = found;
         found & wanted
@@ -535,6 +536,29 @@ impl Streams {
         self.counters.islands_evicted += 1;
         let base = place * self.islands_max;
         (0..count).min_by_key(|&i| self.islands[base + i].grown).unwrap_or(0)
+    }
+}
+
+/// Copies an end of as many bytes: of up to 32 in two parts that overlap, without a call.
+#[inline(always)]
+fn copy_end(to: &mut [u8], end: &[u8]) {
+    #[inline(always)]
+    fn two<const N: usize>(to: &mut [u8], end: &[u8]) {
+        if let (Some(first), Some(last)) = (end.first_chunk::<N>(), end.last_chunk::<N>()) {
+            let (first, last) = (*first, *last);
+            if let Some(to) = to.first_chunk_mut::<N>() {
+                *to = first;
+            }
+            if let Some(to) = to.last_chunk_mut::<N>() {
+                *to = last;
+            }
+        }
+    }
+    match end.len() {
+        4..=8 => two::<4>(to, end),
+        9..=16 => two::<8>(to, end),
+        17..=32 => two::<16>(to, end),
+        _ => to.copy_from_slice(end),
     }
 }
 

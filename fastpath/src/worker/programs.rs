@@ -47,8 +47,9 @@ where
             counters.discarded(reader, program, frame.len());
             return Ran::Drop(DropReason::Program);
         }
-        // It was read before, so this is no surprise.
-        let Ok(headers) = parse::headers(frame) else { return Ran::Forward };
+        // It was read before, so this is no surprise. The answer stays where it was written: to move it at once is to wait.
+        let parsed = parse::headers(frame);
+        let Ok(headers) = &parsed else { return Ran::Forward };
         let mut ran = Ran::Forward;
         table.each_run(reader, pair, found, after, |program| {
             if program.window().is_some() {
@@ -75,7 +76,7 @@ where
                     }
                 };
             }
-            let outcome = program.run(reader, frame, &headers, now_ns);
+            let outcome = program.run(reader, frame, headers, now_ns);
             match outcome {
                 Outcome::Forward => counters.passed(reader, program.slot(), frame.len()),
                 Outcome::Discard => counters.discarded(reader, program.slot(), frame.len()),
