@@ -213,6 +213,7 @@ impl Bench<'_> {
             name: "vinet-perf-publication",
             cores: options.cores.clone(),
             control_core: options.control_core,
+            capture: capture::Capture::Standard,
             memory: match options.no_huge {
                 true => Memory::Ordinary { mib: MEMORY_MIB },
                 false => Memory::Huge { mib: Some(MEMORY_MIB) },

@@ -85,6 +85,7 @@ pub fn run(options: &Options) -> Result<(), PerfError> {
         name: "vinet-perf-quiet",
         cores: vec![options.core],
         control_core: options.control_core,
+        capture: capture::Capture::Standard,
         memory: match options.no_huge {
             true => Memory::Ordinary { mib: MEMORY_MIB },
             false => Memory::Huge { mib: Some(MEMORY_MIB) },

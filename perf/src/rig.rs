@@ -1,9 +1,10 @@
 //! This router in this process: its fast path over `net_pcap` and `net_null`, two routes, workers that spin.
 //!
 //! Port 0 repeats a capture without end and is an edge port, so that every packet is looked up among the programs; port 1
-//! is the uplink. Half of the capture's flows leave by each. EAL can be started once in a process, so there is one rig in
-//! one.
+//! is the uplink. Half of the capture's flows are routed to each. EAL can be started once in a process, so there is one
+//! rig in one.
 
+use crate::capture::Capture;
 use crate::run::PerfError;
 use crate::spam::segments::AdvancingPort;
 use std::path::Path;
@@ -19,8 +20,6 @@ use vinet_fastpath::router::{self, PortQueues, Workers};
 use vinet_fastpath::settings::{Discipline, Idle, PortSettings, Settings, TableLimits};
 use vinet_trusted::addr::{Addr, Prefix, PrefixSet};
 
-/// Packet buffers of the router.
-const BUFFERS: u32 = 16_384;
 /// Those that a worker keeps for itself, as for DPDK's own ports.
 #[cfg(feature = "capsule")]
 const CACHE: u32 = 256;
@@ -33,6 +32,8 @@ pub struct RigSettings<'a> {
     pub cores: Vec<usize>,
     /// The core of the calling thread, as EAL sees it.
     pub control_core: usize,
+    /// The capture that the device of port 0 repeats.
+    pub capture: Capture,
     /// Packet memory.
     pub memory: Memory,
     /// The device of port 0, with a receive queue for each worker.
@@ -98,7 +99,8 @@ impl Rig<AdvancingPort<DpdkPort>, MbufPool> {
 fn open(settings: &RigSettings<'_>) -> Result<(Eal, Vec<DpdkPort>, Vec<MbufPool>), PerfError> {
     let failed = |words: String| PerfError::Failed { what: "vinet".to_owned(), words };
     let eal = Eal::start(&settings.eal()).map_err(|e| failed(e.to_string()))?;
-    let pool = Mempool::new(&eal, MempoolSettings::for_mtu(BUFFERS, 1500)).map_err(|e| failed(e.to_string()))?;
+    let pool = Mempool::new(&eal, MempoolSettings::for_mtu(settings.capture.buffers(), 1500));
+    let pool = pool.map_err(|e| failed(e.to_string()))?;
 
     let queues = settings.cores.len() as u16;
     let mut ports = Vec::new();
@@ -119,8 +121,8 @@ impl Rig<vinet_fastpath::port::capsule::CapsulePort, vinet_fastpath::port::capsu
         let failed = |words: String| PerfError::Failed { what: "vinet".to_owned(), words };
         let configs = [("in", &settings.receive), ("out", &settings.send)];
         let configs = configs.map(|(name, device)| CapsuleConfig::new(name, device));
-        let (runtime, ports) =
-            CapsuleRuntime::start(&settings.eal(), BUFFERS, CACHE, &configs).map_err(|e| failed(e.to_string()))?;
+        let (runtime, ports) = CapsuleRuntime::start(&settings.eal(), settings.capture.buffers(), CACHE, &configs)
+            .map_err(|e| failed(e.to_string()))?;
         Rig::over(runtime.eal().clone(), ports, vec![runtime.pool()], settings, |_| Ok(()))
     }
 }
@@ -168,9 +170,9 @@ impl<P: Port, L> Rig<P, L> {
         let router::Running { table, mut fib, counters, workers, .. } = running;
 
         let mut routes = FibBuilder::new();
-        for (port, net) in [(0u16, 0xc612_0000u32), (1, 0xc612_0100)] {
+        for (port, (net, len)) in (0u16..).zip(settings.capture.networks()) {
             let gateway = Addr::V4(0xc0a8_0002 + (u32::from(port) << 8));
-            let (to, link) = (Prefix::of(Addr::V4(net), 24), Prefix::of(gateway, 24));
+            let (to, link) = (Prefix::of(Addr::V4(net), len), Prefix::of(gateway, 24));
             routes.route(to.unwrap_or(Prefix::host(gateway)), Target::Via { port, gateway: Some(gateway) });
             routes.route(link.unwrap_or(Prefix::host(gateway)), Target::Via { port, gateway: None });
             routes.neighbour(port, gateway, [0x02, 0, 0, 0, 1, port as u8]);
