@@ -83,7 +83,8 @@ impl Words {
     /// The memory that it holds, in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        let few = self.words.len() * (2 * size_of::<Word>() + size_of::<Start>() + size_of::<Finder<'_>>() + 2 * self.longest);
+        let few = self.words.len()
+            * (2 * size_of::<Word>() + size_of::<Start>() + size_of::<Finder<'_>>() + 2 * self.longest);
         let automata = self.automata.iter().flatten().map(|_| Automaton::MEMORY_BYTES).sum::<usize>();
         size_of::<Words>() + few + automata + self.many.as_ref().map_or(0, ManyWords::memory_bytes)
     }

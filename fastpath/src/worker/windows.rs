@@ -157,13 +157,13 @@ where
         let &Context { reader, input, now_ns, .. } = context;
         let (Some(terms), Ok(headers)) = (program.window(), parse::headers(packet.bytes())) else {
             // It was read before and the program has windows, so this does not happen; and if, nothing is lost.
-            return self.go(packet, lane, context);
+            return self.go_on(packet, lane, context);
         };
         let waiting = Waiting { packet, lane: *lane, pair, headers, input, is_bystander };
         match self.room.windows.add(program.open_window(reader), program.id(), terms, now_ns, waiting) {
             Ok(number) => program.set_open_window(reader, Some(number)),
             // There is room: `wait` has made it, or the packet has just left its place.
-            Err(waiting) => self.go(waiting.packet, lane, context),
+            Err(waiting) => self.go_on(waiting.packet, lane, context),
         }
     }
 
@@ -220,9 +220,9 @@ where
                 }
                 (Some(Verdict::Forward), Some(program)) => {
                     table.counters().passed(reader, program.slot(), waiting.packet.bytes().len());
-                    self.go_on(waiting, id, context);
+                    self.go_to_next(waiting, id, context);
                 }
-                _ => self.go_on(waiting, id, context),
+                _ => self.go_to_next(waiting, id, context),
             }
         }
         drop(judged);
@@ -277,7 +277,7 @@ where
     }
 
     /// Brings a packet that a program left to the next one, or out.
-    fn go_on(&mut self, waiting: Waiting<T::Buf>, after: InstallId, context: &Context<'_>) {
+    fn go_to_next(&mut self, waiting: Waiting<T::Buf>, after: InstallId, context: &Context<'_>) {
         let Waiting { packet, mut lane, pair, input, .. } = waiting;
         let context = &Context { input, ..*context };
         let &Context { reader, table, fib, .. } = context;
@@ -291,7 +291,7 @@ where
             None => Ran::Forward,
         };
         match ran {
-            Ran::Forward => self.go(packet, &lane, context),
+            Ran::Forward => self.go_on(packet, &lane, context),
             Ran::Drop(reason) => self.drop(packet, reason),
             Ran::Wait { program, is_bystander } => self.enter(packet, (&lane, pair), program, is_bystander, context),
         }
