@@ -359,8 +359,16 @@ impl<K: Key> Cells<K> {
                 *hash = shape.hash(shape.key(pair), mix);
                 slots.prefetch_tags(*hash);
             }
-            for (pair, &hash) in hashes.iter().enumerate() {
-                if candidates.seek(slots, hash, pair as u8, rank) {
+            // Which packets may have a cell is told without a branch, because it cannot be foretold; then only those
+            // cost more.
+            let mut wanted = hashes
+                .iter()
+                .enumerate()
+                .fold(0u64, |wanted, (pair, &hash)| wanted | u64::from(slots.may_hold(hash)) << (pair % BURST_LEN_MAX));
+            while wanted != 0 {
+                let pair = wanted.trailing_zeros() as usize;
+                wanted &= wanted - 1;
+                if candidates.seek(slots, hashes[pair], pair as u8, rank) {
                     self.judge(index, reader, (pairs, lanes), candidates, finds, meet);
                 }
             }

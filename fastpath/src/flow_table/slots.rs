@@ -114,6 +114,13 @@ impl<K: Key> Slots<K> {
         prefetch(&self.tags[place(hash, self.tags.len())]);
     }
 
+    /// Whether some slot may hold a key of this hash.
+    #[inline(always)]
+    pub(super) fn may_hold(&self, hash: u64) -> bool {
+        let word = self.tags[place(hash, self.tags.len())].load(Ordering::Relaxed);
+        tags_equal(word, tag_of(hash)) | (word >> (PASSED_SHIFT + passed_bit(hash)) & 1) != 0
+    }
+
     /// The first slot that may hold a key of this hash (any number where none may), whether there is one, and whether
     /// there may be others: then [`Slots::matches`] names all.
     #[inline(always)]
