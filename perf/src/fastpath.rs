@@ -5,6 +5,7 @@ mod hugepages;
 
 use crate::capture::{self, Capture};
 use crate::peers::l3fwd::{AclRules, Lookup};
+use crate::progress::Interrupt;
 use crate::run::{self, PerfError};
 use crate::table::{Spread, markdown};
 use crate::{machine, peers};
@@ -135,6 +136,7 @@ pub fn run(options: &Options) -> Result<(), PerfError> {
     let dir = options.dir.canonicalize().map_err(|e| file(&options.dir, e))?;
     let bench = Bench {
         options,
+        interrupt: Interrupt::listen()?,
         l3fwd: peers::l3fwd::build(&dir)?,
         rules: AclRules::write(&dir, (0..ACL_RULES).map(capture::idle_pair))?,
     };
@@ -218,6 +220,7 @@ fn cases(options: &Options) -> Vec<Case> {
 /// The options with what was built for them.
 struct Bench<'a> {
     options: &'a Options,
+    interrupt: Interrupt,
     l3fwd: PathBuf,
     rules: AclRules,
 }
@@ -228,7 +231,12 @@ impl Bench<'_> {
         let mut rates = vec![Vec::new(); case.routers.len()];
         for round in 1..=self.options.rounds {
             for (of_router, &router) in rates.iter_mut().zip(&case.routers) {
-                let rate = self.measure(router, case.capture, pcap)?;
+                let rate = self.measure(router, case.capture, pcap);
+                // The key ends the router under test as well, which is no failure of it.
+                if self.interrupt.is_wanted() {
+                    return Err(PerfError::Interrupted("the lines above".to_owned()));
+                }
+                let rate = rate?;
                 let (rounds, name) = (self.options.rounds, router.name());
                 eprintln!("{:>4} B  round {round}/{rounds}  {name:<42} {:>7.2} Mpps", case.frame_bytes, rate / 1e6);
                 of_router.push(rate);

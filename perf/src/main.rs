@@ -83,7 +83,6 @@ enum Command {
     /// This router between two devices: what `generate`, `search` and `capacity` start.
     #[command(hide = true)]
     Router(router::Options),
-    /// One router under test, in this process: what `fastpath` starts.
     /// What a spam filter costs beside Hyperscan's search alone (root; see docs/BENCHMARKS.md).
     Spam(spam::Options),
     /// One router under test, in this process: what `fastpath` and `spam` start.

@@ -34,10 +34,7 @@ impl Hugepages {
         if now.number_for(mib).is_some() {
             return Err(missing(target));
         }
-        eprintln!(
-            "note: {NUMBER} is {} for this scenario, and {} again when it ends (after an interrupt: echo {} > {NUMBER})",
-            now.total, there.total, there.total
-        );
+        eprintln!("note: {NUMBER} is {} for this scenario, and {} again when it ends", now.total, there.total);
         Ok(raised)
     }
 }
