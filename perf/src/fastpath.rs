@@ -421,7 +421,10 @@ fn as_tables(options: &Options, measured: &[Measured], held: &[bars::Held]) -> S
         text += &measured.as_table();
         text.push('\n');
     }
-    text + &bars::as_table(held)
+    if !held.is_empty() {
+        text += &bars::as_table(held);
+    }
+    text
 }
 
 fn as_json(options: &Options, measured: &[Measured], held: &[bars::Held]) -> serde_json::Value {
