@@ -160,61 +160,77 @@ impl Words {
         count
     }
     /// Whether one of the words in `wanted` could go on behind `bytes`: its first bytes, not all, are the last there.
-    /// It may say so of one that could not; it compares the last eight bytes at most, and their case roughly.
+    /// It may say so of one that could not, because it compares a few bytes only, and case roughly.
     #[must_use]
     #[inline]
     pub fn goes_on(&self, bytes: &[u8], wanted: WordMask) -> bool {
-        let mut rest = wanted & self.all();
-        if bytes.is_empty() || rest.count_ones() as usize > FEW_MAX {
-            return !bytes.is_empty();
+        let Some(last) = bytes.last() else { return false };
+        if self.many.is_some() && wanted.count_ones() as usize > FEW_MAX {
+            return true;
         }
-        let last = match bytes.last_chunk() {
-            Some(last) => u64::from_le_bytes(*last),
-            None => bytes.iter().fold(0, |last, byte| last >> 8 | u64::from(*byte) << 56),
-        };
-        let mut goes_on = false;
+        // Of fewer bytes the first stands for those before it, which no word asks about that they could be of.
+        let end = |behind: usize| EACH * u64::from(bytes[bytes.len().saturating_sub(behind)]);
+        let ends = [EACH * u64::from(*last), end(2), end(3)];
+        let (mut rest, mut goes_on) = (wanted & self.all(), false);
         while rest != 0 {
             let number = rest.trailing_zeros() as usize;
             rest &= rest - 1;
-            goes_on |= self.starts[number].is_begun(last, &self.words[number]);
+            let word = &self.words[number];
+            goes_on |= self.starts[number].is_begun(ends);
+            if word.bytes.len() > START {
+                goes_on |= is_long_begun(word, bytes);
+            }
         }
         goes_on
     }
 }
 
-/// The first bytes of a word.
+/// The bytes of a [`Start`].
+const START: usize = 8;
+/// 1 in each byte.
+const EACH: u64 = u64::from_le_bytes([1; START]);
+
+/// The first bytes of a word, the first one lowest.
 #[derive(Clone, Copy, Debug)]
 struct Start {
-    /// Eight, the first one lowest; 0 where the word has fewer.
-    first: u64,
+    bytes: u64,
     /// The bits that need not be equal.
     case: u64,
-    len: usize,
+    /// The highest bit of each byte that is there and not the last of the word.
+    places: u64,
 }
 
 impl Start {
     fn new(word: &Word) -> Start {
-        let case = if word.fold { u64::from_le_bytes([0x20; 8]) } else { 0 };
-        let first = word.bytes.iter().take(8).rev().fold(0, |first, byte| first << 8 | u64::from(*byte));
-        Start { first: first | case, case, len: word.bytes.len() }
+        let case = if word.fold { EACH * 0x20 } else { 0 };
+        let of = |from: usize, value: &dyn Fn(u8) -> u8| {
+            let bytes = word.bytes[..word.bytes.len() - from].iter().take(START).rev();
+            bytes.fold(0, |all, byte| all << 8 | u64::from(value(*byte)))
+        };
+        Start { bytes: of(0, &|byte| byte) | case, case, places: of(1, &|_| 0x80) }
     }
-    /// Whether first bytes of the word, not all, may be the last of those that end with `last`. All lengths are compared
-    /// without a branch: text ends in any letter, and none could be foretold.
+    /// Whether first bytes of the word, up to [`START`] and not all, may be the last of those that end with `ends`, each
+    /// in all bytes of a number, the last one first. All lengths are compared at once and without a branch: text ends
+    /// in any letter, and none could be foretold.
     #[inline]
-    fn is_begun(&self, last: u64, word: &Word) -> bool {
-        let last = last | self.case;
-        let mut is_begun = false;
-        for len in 1..self.len.min(8) {
-            let beside = 64 - 8 * len;
-            is_begun |= (last >> beside ^ self.first) << beside == 0;
+    const fn is_begun(&self, ends: [u64; 3]) -> bool {
+        /// The highest bit of each byte that is 0; maybe of others above one.
+        const fn zeros(bytes: u64) -> u64 {
+            bytes.wrapping_sub(EACH) & !bytes & EACH << 7
         }
-        if self.len > 8 {
-            for eight in word.bytes[..self.len - 1].array_windows() {
-                is_begun |= u64::from_le_bytes(*eight) | self.case == last;
-            }
-        }
-        is_begun
+        let [last, second, third] = ends;
+        let last = zeros((last | self.case) ^ self.bytes);
+        let second = zeros((second | self.case) ^ self.bytes) << 8 | 0x80;
+        let third = zeros((third | self.case) ^ self.bytes) << 16 | 0x8080;
+        last & second & third & self.places != 0
     }
+}
+
+/// Whether more than [`START`] first bytes of the word, not all, may be the last of `bytes`.
+fn is_long_begun(word: &Word, bytes: &[u8]) -> bool {
+    let Some(last) = bytes.last_chunk::<START>() else { return false };
+    let is_last = |eight: &[u8; START]| if word.fold { eight.eq_ignore_ascii_case(last) } else { eight == last };
+    word.bytes[1..word.bytes.len() - 1].array_windows().any(is_last)
 }
 
 const _: () = assert!(COUNT_MAX == u16::MAX as i64, "a count fits 16 bits");

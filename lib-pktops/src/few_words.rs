@@ -2,8 +2,8 @@
 //!
 //! Of every word three bytes are chosen that are rare in mail and stand fixed distances apart, the same for all words
 //! of a program (its *trio*). A pass over the bytes compares each byte, and the two those distances behind it, with the
-//! trios of up to [`FEW_MAX`] words together; where a trio is, the word is compared. The instructions are chosen once,
-//! when a program is lowered, from what the processor has.
+//! trios of up to [`FEW_MAX`] words together, a block of several vectors between two branches; where a trio is, the word
+//! is compared. The instructions are chosen once, when a program is lowered, from what the processor has.
 //!
 //! A sender who knows the words could put their trios everywhere. So a pass gives up when more places were compared
 //! than ordinary bytes have, and says where; the caller goes on in a way whose pace does not depend on the bytes.
@@ -156,6 +156,19 @@ impl FewWords {
         let trios: Vec<Trio> = words.iter().map(trio).collect();
         let all = if trios.len() > FEW_MAX { 0 } else { (1 << trios.len()) - 1 };
         FewWords { level: Level::new(), distances, all: Choice::new(&trios, all), trios }
+    }
+
+    /// The same for every kind of instruction that this processor has.
+    #[cfg(all(test, target_arch = "x86_64"))]
+    pub(crate) fn of_each_level(words: &[Word]) -> Vec<FewWords> {
+        let best = Level::new();
+        let levels = [
+            best.as_sse2().map(Level::Sse2),
+            best.as_sse4_2().map(Level::Sse4_2),
+            best.as_avx2().map(Level::Avx2),
+            best.as_avx512().map(Level::Avx512),
+        ];
+        levels.into_iter().flatten().map(|level| FewWords { level, ..FewWords::new(words) }).collect()
     }
 
     /// Where the first occurrence of a word may start that a pass did not tell, which gave up at `place`.

@@ -59,8 +59,9 @@ pub struct Streams {
     /// `end_len` last bytes for each flow's first island, then for each flow's second, and so on: those of leading
     /// islands lie together.
     tails: Vec<u8>,
-    /// The words that are counted.
+    /// The words that are counted, and how many they are.
     counted: WordMask,
+    count_len: usize,
     /// For each flow, how often each of them is in it, [`vinet_trusted::program::COUNT_MAX`] at most.
     counts: Vec<u16>,
     /// Counts packets, so that the quietest flow and island can be told.
@@ -207,6 +208,7 @@ impl Streams {
             heads: vec![0; islands * end_len],
             tails: vec![0; islands * end_len],
             counted,
+            count_len: counted.count_ones() as usize,
             counts: vec![0; flows_max * counted.count_ones() as usize],
             clock: 0,
             hand: 0,
@@ -243,7 +245,7 @@ impl Streams {
     /// Where the count of a word that is counted stands.
     const fn count_at(&self, place: usize, word: usize) -> usize {
         let before = self.counted & ((1 << word) - 1);
-        place * self.counted.count_ones() as usize + before.count_ones() as usize
+        place * self.count_len + before.count_ones() as usize
     }
     /// Where a flow is.
     #[inline]
@@ -297,7 +299,7 @@ impl Streams {
     /// The common case: a segment, longer than two ends, that follows the leading island.
     #[inline]
     fn go_on(&mut self, words: &Words, wanted: WordMask, place: usize, payload: &[u8]) -> WordMask {
-        let (end_len, count_len) = (self.end_len, self.counted.count_ones() as usize);
+        let (end_len, count_len) = (self.end_len, self.count_len);
         let flow = &mut self.flows[place];
         let tail = &mut self.tails[place * end_len..(place + 1) * end_len];
         let counts = &mut self.counts[place * count_len..(place + 1) * count_len];
@@ -399,7 +401,7 @@ impl Streams {
     }
 
     fn forget_counts(&mut self, place: usize) {
-        let count = self.counted.count_ones() as usize;
+        let count = self.count_len;
         self.counts[place * count..(place + 1) * count].fill(0);
     }
 
@@ -454,7 +456,7 @@ impl Streams {
     ) {
         let (end_len, mut seam) = (self.end_len, Seam::new());
         let mut counts = core::mem::take(&mut self.counts);
-        let count_len = self.counted.count_ones() as usize;
+        let count_len = self.count_len;
         let before = left.map_or(&[][..], |island| self.tail(place, island));
         let behind = right.map_or(&[][..], |island| self.head(place, island));
         let mut scan = Scan {

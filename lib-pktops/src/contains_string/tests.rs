@@ -105,6 +105,36 @@ fn every_way_tells_every_occurrence_once() {
 }
 
 #[test]
+#[cfg(target_arch = "x86_64")]
+fn a_pass_tells_the_same_with_all_instructions() {
+    let seed = seed("levels");
+    let mut random = Random::new(seed);
+    let mut ended = [0, 0];
+    for round in 0..1500 {
+        let (mut list, bytes) = chance(&mut random);
+        list.truncate(FEW_MAX);
+        let expected = slow(&list, &bytes);
+        let wanted = if random.one_in(2) { (1 << list.len()) - 1 } else { random.next() & ((1 << list.len()) - 1) };
+        for few in FewWords::of_each_level(&list) {
+            let mut told = BTreeSet::new();
+            let pass = few.pass(&bytes, wanted, &mut |word, at| {
+                assert!(told.insert((word, at)), "seed {seed}, round {round}, {few:?}: told twice");
+                wanted
+            });
+            let until = |word: usize| match pass {
+                Pass::Done => usize::MAX,
+                Pass::GaveUp(place) => few.resume(word, place),
+            };
+            let is_due = |(word, at): &&(usize, usize)| wanted >> word & 1 != 0 && *at < until(*word);
+            let due: BTreeSet<_> = expected.iter().filter(is_due).copied().collect();
+            assert_eq!(told, due, "seed {seed}, round {round}, {pass:?}, {few:?} in {bytes:?}");
+            ended[usize::from(pass == Pass::Done)] += 1;
+        }
+    }
+    assert!(ended.iter().all(|times| *times > 100), "{ended:?}");
+}
+
+#[test]
 fn a_word_goes_on_behind_its_first_bytes_only() {
     let words = Words::new(&[word(false, "lottery"), word(true, "winner")], 0);
     for (bytes, expected) in
