@@ -88,9 +88,11 @@ fn faults_on_the_way_are_counted_one_by_one() {
     // The last packets may wait in the line of faults for a call that never comes.
     assert_eq!(outcome.lost(), made.dropped + made.held, "{made:?}");
     assert_eq!(outcome.arrivals.duplicates, made.duplicated);
-    // One that overtakes the one before makes that one reordered; a copy of the same that is overtaken counts as a copy.
+    // One that overtakes the one before makes that one reordered; a copy of the same that is overtaken counts as a copy, and
+    // one that overtakes a lost one nothing. Packets overtake within a burst only, so how many do is the machine's affair.
     let reordered = outcome.arrivals.reordered;
-    assert!(reordered > 0 && reordered <= made.reordered, "{reordered} of {made:?}");
+    assert!(reordered <= made.reordered, "{reordered} of {made:?}");
+    assert!(reordered > 0 || made.reordered < 20, "none of {made:?}");
     assert!((outcome.loss_ratio() - outcome.lost() as f64 / 5_000.0).abs() < 1e-12);
 }
 
