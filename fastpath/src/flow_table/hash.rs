@@ -42,18 +42,21 @@ pub(super) enum Hasher {
 impl Hasher {
     /// The best way of this machine, with a new secret from the system's random source.
     pub(super) fn draw() -> Result<Hasher, getrandom::Error> {
-        let secret = draw_words()?;
-        #[cfg(target_arch = "x86_64")]
-        if Aes::is_possible() {
-            return Ok(Hasher::Aes(Aes::new(&secret)));
-        }
-        Ok(Hasher::Multiply(Multiply::new(&secret)))
+        Ok(Hasher::of_this_machine(&draw_words()?))
     }
 
-    /// The way that every machine has.
-    #[cfg(test)]
-    pub(super) fn draw_portable() -> Result<Hasher, getrandom::Error> {
-        Ok(Hasher::Multiply(Multiply::new(&draw_words()?)))
+    /// The best way of this machine, with this secret.
+    pub(super) fn of_this_machine(secret: &[u64; SECRET_WORDS]) -> Hasher {
+        #[cfg(target_arch = "x86_64")]
+        if Aes::is_possible() {
+            return Hasher::Aes(Aes::new(secret));
+        }
+        Hasher::of_every_machine(secret)
+    }
+
+    /// The way that every machine has, with this secret.
+    pub(super) fn of_every_machine(secret: &[u64; SECRET_WORDS]) -> Hasher {
+        Hasher::Multiply(Multiply::new(secret))
     }
 
     /// The tweak of this number.
