@@ -287,10 +287,10 @@ where
         // Act, in order.
         let wanted = found.map_or(0, |found| found.lanes());
         for (number, (packet, (lane, wide))) in self.burst.drain().zip(lanes.iter().zip(&*wide)).enumerate() {
-            if wanted >> number & 1 == 0 {
-                self.exit.go(packet, lane, &context);
-            } else if let Some(found) = found.and_then(|found| found.get(number)) {
-                self.exit.meet_programs(packet, lane, lane.pair(wide), &found, &context);
+            let found = if wanted >> number & 1 == 0 { None } else { found.and_then(|found| found.get(number)) };
+            match found {
+                None => self.exit.go(packet, lane, &context),
+                Some(found) => self.exit.meet_programs(packet, lane, lane.pair(wide), &found, &context),
             }
         }
         self.exit.free_dropped();
