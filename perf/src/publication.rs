@@ -7,7 +7,7 @@
 //! packets while programs come and go is held against that of quiet windows in between.
 
 use crate::pairs::Pairs;
-use crate::rig::{self, Rig, RigSettings};
+use crate::rig::{self, Rig, RigOptions, RigSettings};
 use crate::run::PerfError;
 use crate::table::Spread;
 use crate::verify::chance::Chance;
@@ -15,14 +15,11 @@ use crate::verify::report::{Bar, Report, short};
 use crate::{capture, machine};
 use clap::Args;
 use serde_json::json;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use vinet_fastpath::eal::Memory;
 use vinet_fastpath::flow_table::{Batch, Install, InstallId};
 use vinet_fastpath::settings::TableLimits;
 use vinet_pktops::Executable;
-use vinet_session::policy_file;
 use vinet_trusted::addr::Addr;
 use vinet_trusted::policy::OverBudget;
 
@@ -53,28 +50,16 @@ pub struct Options {
     /// The cores of the workers.
     #[arg(long, value_delimiter = ',', default_values_t = [1])]
     cores: Vec<usize>,
-    /// The core of everything else.
-    #[arg(long, default_value_t = 0)]
-    control_core: usize,
     /// What the waits between installs follow from.
     #[arg(long, default_value_t = 1)]
     seed: u64,
-    /// Packet memory from ordinary pages, on a machine without hugepages.
-    #[arg(long)]
-    no_huge: bool,
-    /// The policy that the programs are proven to keep to.
-    #[arg(long, default_value = "configs/policy/end-user.toml")]
-    policy: PathBuf,
-    /// Where the capture is kept.
-    #[arg(long, default_value = "target/perf")]
-    dir: PathBuf,
+    #[command(flatten)]
+    rig: RigOptions,
     /// Print one JSON object a line instead of tables.
     #[arg(long)]
     json: bool,
 }
 
-/// Packet memory, in MiB.
-const MEMORY_MIB: u32 = 128;
 /// The packets of the capture: the flow that is dropped is every [`HOT_EVERY`]th, the others take turns.
 const CAPTURE_PACKETS: usize = 2048;
 /// A burst is of 32 packets.
@@ -202,22 +187,18 @@ fn quantile(figures: &[f64], share: f64) -> f64 {
 impl Bench<'_> {
     /// A router under load with all its programs.
     fn start(options: &Options) -> Result<Bench<'_>, PerfError> {
-        std::fs::create_dir_all(&options.dir).map_err(|error| PerfError::File { path: options.dir.clone(), error })?;
-        let pcap = options.dir.join("publication.pcap");
+        let pcap = options.rig.capture("publication")?;
         let order = (0..CAPTURE_PACKETS).map(|i| if i % HOT_EVERY == 0 { 0 } else { i % capture::FLOWS });
         capture::write_in_order(&pcap, 64, capture::FLOWS, order)?;
-        let policy = Arc::new(policy_file::load(&options.policy).map_err(|e| PerfError::Option(e.to_string()))?);
+        let policy = options.rig.policy()?;
         let silent = Pairs::against(SILENT, &policy).map_err(failed)?;
         let room = options.programs + 4 * options.batch + 1024;
         let settings = RigSettings {
             name: "vinet-perf-publication",
             cores: options.cores.clone(),
-            control_core: options.control_core,
+            control_core: options.rig.control_core,
             capture: capture::Capture::Standard,
-            memory: match options.no_huge {
-                true => Memory::Ordinary { mib: MEMORY_MIB },
-                false => Memory::Huge { mib: Some(MEMORY_MIB) },
-            },
+            memory: options.rig.memory(),
             receive: rig::receive_device(&pcap, options.cores.len()),
             send: rig::send_device(),
             table: TableLimits { programs_max: room, cells_max: 2 * room, ..TableLimits::default() },
@@ -266,7 +247,7 @@ impl Bench<'_> {
     /// Installs one by one, each of which drops the packets of the flow that is in every burst.
     fn singles(&mut self) -> Result<Vec<Timed>, PerfError> {
         let (src, dst) = capture::pair(0);
-        let policy = Arc::new(policy_file::load(&self.options.policy).map_err(|e| PerfError::Option(e.to_string()))?);
+        let policy = self.options.rig.policy()?;
         let hot = Pairs::against(src, &policy).map_err(failed)?;
         let mut chance = Chance::new(self.options.seed);
         let mut timed = Vec::with_capacity(self.options.installs);

@@ -8,21 +8,18 @@
 mod syscalls;
 
 use crate::pairs::Pairs;
-use crate::rig::{self, Rig, RigSettings};
+use crate::rig::{self, Rig, RigOptions, RigSettings};
 use crate::run::PerfError;
 use crate::verify::report::{Bar, Report};
 use crate::{capture, heap, machine};
 use clap::Args;
 use serde_json::json;
-use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI32, Ordering};
 use std::time::{Duration, Instant};
 use syscalls::SystemCalls;
-use vinet_fastpath::eal::Memory;
 use vinet_fastpath::flow_table::{Install, InstallId};
 use vinet_fastpath::settings::TableLimits;
-use vinet_session::policy_file;
 use vinet_trusted::addr::Addr;
 use vinet_trusted::policy::OverBudget;
 
@@ -35,25 +32,13 @@ pub struct Options {
     /// The core of the worker.
     #[arg(long, default_value_t = 1)]
     core: usize,
-    /// The core of everything else.
-    #[arg(long, default_value_t = 0)]
-    control_core: usize,
-    /// Packet memory from ordinary pages, on a machine without hugepages.
-    #[arg(long)]
-    no_huge: bool,
-    /// The policy that the programs are proven to keep to.
-    #[arg(long, default_value = "configs/policy/end-user.toml")]
-    policy: PathBuf,
-    /// Where the capture is kept.
-    #[arg(long, default_value = "target/perf")]
-    dir: PathBuf,
+    #[command(flatten)]
+    rig: RigOptions,
     /// Print one JSON object a line instead of tables.
     #[arg(long)]
     json: bool,
 }
 
-/// Packet memory, in MiB.
-const MEMORY_MIB: u32 = 128;
 /// Programs that match no packet.
 const SILENT: u32 = 10_000;
 /// Programs that match a flow each.
@@ -74,22 +59,18 @@ struct Stretch {
 /// Runs both stretches and prints what they did.
 pub fn run(options: &Options) -> Result<(), PerfError> {
     let failed = |words: String| PerfError::Failed { what: "vinet".to_owned(), words };
-    std::fs::create_dir_all(&options.dir).map_err(|error| PerfError::File { path: options.dir.clone(), error })?;
-    let pcap = options.dir.join("quiet.pcap");
+    let pcap = options.rig.capture("quiet")?;
     capture::write(&pcap, 64, capture::FLOWS)?;
-    let policy = Arc::new(policy_file::load(&options.policy).map_err(|e| PerfError::Option(e.to_string()))?);
+    let policy = options.rig.policy()?;
 
     let calls = SystemCalls::new().map_err(|e| failed(e.to_string()))?;
     let (watch, task) = (calls.watch(), Arc::new(AtomicI32::new(0)));
     let settings = RigSettings {
         name: "vinet-perf-quiet",
         cores: vec![options.core],
-        control_core: options.control_core,
+        control_core: options.rig.control_core,
         capture: capture::Capture::Standard,
-        memory: match options.no_huge {
-            true => Memory::Ordinary { mib: MEMORY_MIB },
-            false => Memory::Huge { mib: Some(MEMORY_MIB) },
-        },
+        memory: options.rig.memory(),
         receive: rig::receive_device(&pcap, 1),
         send: rig::send_device(),
         table: TableLimits { programs_max: 1 << 16, cells_max: 1 << 17, ..TableLimits::default() },

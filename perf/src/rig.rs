@@ -7,7 +7,9 @@
 use crate::capture::Capture;
 use crate::run::PerfError;
 use crate::spam::segments::AdvancingPort;
-use std::path::Path;
+use clap::Args;
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vinet_fastpath::counters::{Counters, Snapshot};
 use vinet_fastpath::eal::{Eal, EalSettings, Memory};
@@ -18,11 +20,47 @@ use vinet_fastpath::port::mbuf::{MbufPool, Mempool, MempoolSettings};
 use vinet_fastpath::port::{PacketPool, Port, PortHandle};
 use vinet_fastpath::router::{self, PortQueues, Workers};
 use vinet_fastpath::settings::{Discipline, Idle, PortSettings, Settings, TableLimits};
+use vinet_session::policy_file;
 use vinet_trusted::addr::{Addr, Prefix, PrefixSet};
+use vinet_trusted::policy::Policy;
 
 /// Those that a worker keeps for itself, as for DPDK's own ports.
 #[cfg(feature = "capsule")]
 const CACHE: u32 = 256;
+
+/// What the commands that measure with a rig in their own process are told about the machine.
+#[derive(Args)]
+pub struct RigOptions {
+    /// The core of everything else.
+    #[arg(long, default_value_t = 0)]
+    pub control_core: usize,
+    /// Packet memory from ordinary pages, on a machine without hugepages.
+    #[arg(long)]
+    no_huge: bool,
+    /// The policy that the programs are proven to keep to.
+    #[arg(long, default_value = "configs/policy/end-user.toml")]
+    policy: PathBuf,
+    /// Where the capture is kept.
+    #[arg(long, default_value = "target/perf")]
+    dir: PathBuf,
+}
+
+impl RigOptions {
+    /// Packet memory for the standard capture.
+    pub fn memory(&self) -> Memory {
+        const MIB: u32 = 128;
+        if self.no_huge { Memory::Ordinary { mib: MIB } } else { Memory::Huge { mib: Some(MIB) } }
+    }
+    /// The policy, read.
+    pub fn policy(&self) -> Result<Arc<Policy>, PerfError> {
+        policy_file::load(&self.policy).map(Arc::new).map_err(|error| PerfError::Option(error.to_string()))
+    }
+    /// Where the capture of this name goes, in a folder that is there.
+    pub fn capture(&self, name: &str) -> Result<PathBuf, PerfError> {
+        std::fs::create_dir_all(&self.dir).map_err(|error| PerfError::File { path: self.dir.clone(), error })?;
+        Ok(self.dir.join(format!("{name}.pcap")))
+    }
+}
 
 /// What a rig is made of.
 pub struct RigSettings<'a> {
