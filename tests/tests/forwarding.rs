@@ -191,13 +191,18 @@ fn time_exceeded_messages_are_rate_limited() {
     let frame = ethernet(to, lab.attacker.mac("eth0"), &[], &packet.bytes());
     let sender = FrameSender::open(&lab.attacker, "eth0");
     let before = router.counters();
-    for _ in 0..4000 {
-        sender.send(&frame);
-    }
-    assert!(eventually(LEARN_LIMIT, || router.counters().drops("ttl_expired") > before.drops("ttl_expired") + 2000));
+    // A flood in portions, because the interface beneath holds hardly more than one while the worker is kept from its core.
+    let mut sent = 0;
+    assert!(eventually(LEARN_LIMIT, || {
+        for _ in 0..500 {
+            sender.send(&frame);
+        }
+        sent += 500;
+        router.counters().drops("ttl_expired") > before.drops("ttl_expired") + 2000
+    }));
     let after = router.counters();
     let answers = after.get(&["own_icmp"]) - before.get(&["own_icmp"]);
-    assert!(answers < 2000, "{answers} answers to 4000 packets");
+    assert!(answers < 2000, "{answers} answers to {sent} packets");
     assert!(after.get(&["icmp_rate_limited"]) > before.get(&["icmp_rate_limited"]));
     assert!(reaches(&lab.lawful, VICTIM.into(), LEARN_LIMIT), "the router still forwards");
     conserved(&router);
