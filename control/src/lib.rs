@@ -20,5 +20,6 @@ pub mod lock;
 pub mod log;
 pub mod plane;
 pub mod policies;
+pub mod scheduler;
 pub mod server;
 pub mod wheel;
