@@ -6,6 +6,7 @@
 //! [`Config::check_machine`]. Relative file names are relative to the folder of the configuration file.
 
 mod raw;
+mod schedule;
 mod values;
 
 use std::fmt;
@@ -15,6 +16,7 @@ use std::path::{Path, PathBuf};
 use vinet_session::identity::RouterId;
 use vinet_trusted::addr::{Addr, Prefix};
 
+pub use schedule::Schedule;
 pub use values::{AddrLen, Cidr, Idle, LogFormat, MemoryKind, QueueKind, Verify};
 
 /// Most ports of one router.
@@ -45,6 +47,8 @@ pub struct Config {
     pub mempool: Mempool,
     /// `[[expand]]`
     pub expand: Vec<Expand>,
+    /// `[schedule]`
+    pub schedule: Schedule,
 }
 
 /// Who the router is and by which rules it judges.

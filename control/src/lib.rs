@@ -18,6 +18,7 @@ pub mod kernel;
 pub mod lemmas;
 pub mod lock;
 pub mod log;
+pub mod lookahead;
 pub mod plane;
 pub mod policies;
 pub mod scheduler;

@@ -103,7 +103,7 @@ pub struct Bands(Vec<u64>);
 impl Default for Bands {
     /// A band for each power of ten.
     fn default() -> Bands {
-        Bands((1..20).map(|digits| 10u64.pow(digits)).collect())
+        Bands((1..19).map(|digits| 10u64.pow(digits)).collect())
     }
 }
 

@@ -12,6 +12,7 @@ use vinet_fastpath::expander::RULES_MAX;
 use vinet_session::identity::PublicKey;
 use vinet_trusted::addr::{Addr, Prefix};
 
+use super::schedule::{self, RawSchedule};
 use super::{
     AddrLen, Capacity, Cidr, Config, ConfigError, Control, Eal, Expand, Idle, Limits, LogFormat, MemoryKind, Mempool,
     PORTS_MAX, Port, QueueKind, Route, Router, Verify, WORKERS_MAX, Workers,
@@ -33,6 +34,8 @@ struct RawConfig {
     mempool: RawMempool,
     #[serde(default)]
     expand: Vec<RawExpand>,
+    #[serde(default)]
+    schedule: RawSchedule,
 }
 
 #[derive(Deserialize)]
@@ -146,7 +149,7 @@ struct RawExpand {
 }
 
 /// The file's name and text, to say where something is.
-struct Source<'a> {
+pub(super) struct Source<'a> {
     file: &'a Path,
     text: &'a str,
 }
@@ -155,7 +158,7 @@ impl Source<'_> {
     fn line(&self, at: usize) -> usize {
         1 + self.text.as_bytes().iter().take(at).filter(|&&b| b == b'\n').count()
     }
-    fn invalid(&self, span: &Range<usize>, key: impl Display, what: impl Into<String>) -> ConfigError {
+    pub(super) fn invalid(&self, span: &Range<usize>, key: impl Display, what: impl Into<String>) -> ConfigError {
         ConfigError::Invalid {
             file: self.file.to_owned(),
             line: self.line(span.start),
@@ -164,7 +167,7 @@ impl Source<'_> {
         }
     }
     /// The value of an optional number, or `default`, within `range`.
-    fn number<T: Copy + PartialOrd + Display>(
+    pub(super) fn number<T: Copy + PartialOrd + Display>(
         &self,
         value: Option<Spanned<T>>,
         key: impl Display,
@@ -212,6 +215,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
     let routes = routes(&source, raw.route, &ports)?;
     let mempool = mempool(&source, raw.mempool, &ports, &workers)?;
     let expand = expand(&source, raw.expand)?;
+    let schedule = schedule::schedule(&source, raw.schedule, &control.limits)?;
     Ok(Config {
         file: file.to_owned(),
         eal: eal(&source, raw.eal)?,
@@ -231,6 +235,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
         routes,
         mempool,
         expand,
+        schedule,
     })
 }
 

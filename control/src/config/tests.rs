@@ -50,6 +50,7 @@ fn every_commented_key_of_the_shipped_file_is_a_real_one_and_shows_its_default()
     assert_ne!(uncommented, SHIPPED);
     let config = parse(&uncommented).unwrap();
     assert_eq!(config.control.limits, defaults.control.limits);
+    assert_eq!(config.schedule, defaults.schedule);
     assert_eq!(config.mempool, defaults.mempool);
     assert_eq!(config.ports[0].mtu, defaults.ports[0].mtu);
     let queue = |config: &Config| {
@@ -148,6 +149,19 @@ fn values_that_cannot_be_meant_are_refused_with_their_line() {
         let line = text.strip_prefix("/etc/vinet/router.toml:").unwrap_or_else(|| panic!("{text}"));
         assert!(line.split(':').next().unwrap().parse::<usize>().is_ok(), "{text}");
     }
+}
+
+#[test]
+fn classes_are_between_the_bounds_that_the_file_gives() {
+    use crate::scheduler::Function;
+    let band = |config: &Config, cost| config.schedule.bands.class(Function::Header, cost).band;
+    assert_eq!(band(&parse(SHIPPED).unwrap(), 12_345), 4);
+    let config = parse(&edited("[schedule]", "[schedule]\ncost_bounds = [1000, 1000000]\nadmit = \"priced\"")).unwrap();
+    assert_eq!((band(&config, 12_345), config.schedule.admit.to_string().as_str()), (1, "priced"));
+    let falling = refusal("[schedule]", "[schedule]\ncost_bounds = [10, 5]");
+    assert!(falling.contains("[schedule] cost_bounds: the bounds must rise"), "{falling}");
+    let unknown = refusal("[schedule]", "[schedule]\nper_clas = 5");
+    assert!(unknown.contains("did you mean `per_class`?"), "{unknown}");
 }
 
 #[test]

@@ -53,7 +53,7 @@ fn a_function_is_what_takes_most() {
 fn costs_fall_into_bands() {
     let bands = Bands::default();
     let band = |bands: &Bands, cost| bands.class(Function::Content, cost).band;
-    assert_eq!([0, 9, 10, 99, 100, u64::MAX].map(|cost| band(&bands, cost)), [0, 0, 1, 1, 2, 19]);
+    assert_eq!([0, 9, 10, 99, 100, u64::MAX].map(|cost| band(&bands, cost)), [0, 0, 1, 1, 2, 18]);
     let bands = Bands::between(vec![50, 1_000]).unwrap();
     assert_eq!([49, 50, 999, 1_000].map(|cost| band(&bands, cost)), [0, 1, 1, 2]);
     assert_eq!(bands.class(Function::Content, 60).to_string(), "content-1");
