@@ -7,6 +7,7 @@
 
 mod raw;
 mod schedule;
+mod sources;
 mod values;
 
 use std::fmt;
@@ -17,7 +18,8 @@ use vinet_session::identity::RouterId;
 use vinet_trusted::addr::{Addr, Prefix};
 
 pub use schedule::Schedule;
-pub use values::{AddrLen, Cidr, Idle, LogFormat, MemoryKind, QueueKind, Verify};
+pub use sources::SourceRules;
+pub use values::{AddrLen, Cidr, Idle, LogFormat, MemoryKind, QueueKind, Reach, Verify};
 
 /// Most ports of one router.
 pub const PORTS_MAX: usize = 32;
@@ -49,6 +51,8 @@ pub struct Config {
     pub expand: Vec<Expand>,
     /// `[schedule]`
     pub schedule: Schedule,
+    /// `[sources]`
+    pub sources: SourceRules,
 }
 
 /// Who the router is and by which rules it judges.
@@ -62,6 +66,8 @@ pub struct Router {
     pub authority: PathBuf,
     /// The policy files, one or more.
     pub policies: Vec<PathBuf>,
+    /// The file with the authority's signed list of revoked keys; absent, nothing is revoked at the start.
+    pub revocations: Option<PathBuf>,
     /// How uploads are verified.
     pub verify: Verify,
     /// The folder of the lock file and of the default admin socket.
@@ -103,6 +109,10 @@ pub struct Control {
     pub admin_socket: PathBuf,
     /// The form of log lines.
     pub log_format: LogFormat,
+    /// Whether owners have to show that packets to their addresses reach them.
+    pub reach: Reach,
+    /// For how long that is good, in seconds.
+    pub reach_time_s: u32,
     /// The bounds on what strangers can hold.
     pub limits: Limits,
 }

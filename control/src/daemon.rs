@@ -567,7 +567,9 @@ where
             Idle::Backoff => settings::Idle::Backoff,
         },
         table: TableLimits {
-            programs_max: u32::try_from(config.control.limits.programs).unwrap_or(u32::MAX),
+            // And the router's own, which shut sources off.
+            programs_max: u32::try_from(config.control.limits.programs + config.sources.shut_off.sources_max)
+                .unwrap_or(u32::MAX),
             ..TableLimits::default()
         },
         window_packets_max: config.workers.window_packets,

@@ -23,4 +23,6 @@ pub mod plane;
 pub mod policies;
 pub mod scheduler;
 pub mod server;
+pub mod shut_off;
+pub mod sources;
 pub mod wheel;

@@ -13,9 +13,10 @@ use vinet_session::identity::PublicKey;
 use vinet_trusted::addr::{Addr, Prefix};
 
 use super::schedule::{self, RawSchedule};
+use super::sources::{self, RawSources};
 use super::{
     AddrLen, Capacity, Cidr, Config, ConfigError, Control, Eal, Expand, Idle, Limits, LogFormat, MemoryKind, Mempool,
-    PORTS_MAX, Port, QueueKind, Route, Router, Verify, WORKERS_MAX, Workers,
+    PORTS_MAX, Port, QueueKind, Reach, Route, Router, Verify, WORKERS_MAX, Workers,
 };
 
 #[derive(Deserialize)]
@@ -36,6 +37,8 @@ struct RawConfig {
     expand: Vec<RawExpand>,
     #[serde(default)]
     schedule: RawSchedule,
+    #[serde(default)]
+    sources: RawSources,
 }
 
 #[derive(Deserialize)]
@@ -45,6 +48,7 @@ struct RawRouter {
     identity: PathBuf,
     authority: PathBuf,
     policies: Spanned<Vec<PathBuf>>,
+    revocations: Option<PathBuf>,
     #[serde(default)]
     verify: Verify,
     run_dir: Option<PathBuf>,
@@ -78,6 +82,9 @@ struct RawControl {
     admin_socket: Option<PathBuf>,
     #[serde(default)]
     log_format: LogFormat,
+    #[serde(default)]
+    reach: Reach,
+    reach_time_s: Option<Spanned<u32>>,
     #[serde(default)]
     limits: RawLimits,
 }
@@ -216,6 +223,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
     let mempool = mempool(&source, raw.mempool, &ports, &workers)?;
     let expand = expand(&source, raw.expand)?;
     let schedule = schedule::schedule(&source, raw.schedule, &control.limits)?;
+    let sources = sources::rules(&source, raw.sources)?;
     Ok(Config {
         file: file.to_owned(),
         eal: eal(&source, raw.eal)?,
@@ -236,6 +244,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
         mempool,
         expand,
         schedule,
+        sources,
     })
 }
 
@@ -255,6 +264,7 @@ fn router(source: &Source<'_>, raw: RawRouter) -> Result<Router, ConfigError> {
         identity: source.in_folder(raw.identity),
         authority: source.in_folder(raw.authority),
         policies: raw.policies.into_inner().into_iter().map(|path| source.in_folder(path)).collect(),
+        revocations: raw.revocations.map(|path| source.in_folder(path)),
         verify: raw.verify,
         run_dir: raw.run_dir.unwrap_or_else(|| PathBuf::from("/run/vinet")),
     })
@@ -371,6 +381,8 @@ fn control(source: &Source<'_>, raw: RawControl, router: &Router, workers: &Work
         listen: raw.listen.into_inner(),
         admin_socket: raw.admin_socket.unwrap_or_else(|| router.run_dir.join(format!("{}.sock", router.name))),
         log_format: raw.log_format,
+        reach: raw.reach,
+        reach_time_s: source.number(raw.reach_time_s, "[control] reach_time_s", 3_600, 1..=31_536_000)?,
         limits: Limits { half_open: limits.half_open.min(limits.sessions), ..limits },
     })
 }

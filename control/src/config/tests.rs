@@ -52,6 +52,8 @@ fn every_commented_key_of_the_shipped_file_is_a_real_one_and_shows_its_default()
     assert_eq!(config.control.limits, defaults.control.limits);
     assert_eq!(config.schedule, defaults.schedule);
     assert_eq!(config.mempool, defaults.mempool);
+    assert_eq!(config.sources, defaults.sources);
+    assert_eq!((config.control.reach, config.control.reach_time_s), (defaults.control.reach, 3_600));
     assert_eq!(config.ports[0].mtu, defaults.ports[0].mtu);
     let queue = |config: &Config| {
         let port = &config.ports[0];
@@ -196,4 +198,28 @@ fn the_kernels_list_of_cores_is_parsed() {
     assert_eq!(core_list("0-2,5"), [0, 1, 2, 5]);
     assert_eq!(core_list("0"), [0]);
     assert_eq!(core_list(""), [0usize; 0]);
+}
+
+#[test]
+fn the_rules_about_sources_are_as_they_are_written() {
+    let config = parse(SHIPPED).unwrap();
+    assert_eq!((config.control.reach, config.control.reach_time_s), (Reach::Required, 3_600));
+    let rules = config.sources;
+    assert_eq!((rules.shut_off.owners, rules.shut_off.back_below), (100, 50));
+    assert_eq!((rules.quotas.header.per_address, rules.quotas.content.any_source), (65_536, 1_000_000));
+    let config = parse(&edited(
+        "# shut_off_owners = 100\n",
+        "shut_off_owners = 7\nshut_off_time_s = 5\nshut_off_respite_s = 0\n",
+    ))
+    .unwrap();
+    let limits = config.sources.shut_off;
+    assert_eq!((limits.owners, limits.back_below, limits.time_s, limits.respite_s), (7, 4, 5, 0));
+    let text = refusal("# shut_off_back_below = 50", "shut_off_back_below = 101");
+    assert!(text.contains("101 is above the 100 owners that shut a source off"), "{text}");
+    let text = refusal("# owners_per_prefix = 65536", "owners_per_prefix = 16777217");
+    assert!(text.contains("[sources.header] owners_per_prefix: 16777217 is not in 0 to 16777216"), "{text}");
+    let config = parse(&edited("# reach = \"required\"", "reach = \"off\"")).unwrap();
+    assert_eq!((config.control.reach, config.router.revocations), (Reach::Off, None));
+    let config = parse(&edited("# revocations =", "revocations =")).unwrap();
+    assert_eq!(config.router.revocations.as_deref(), Some(Path::new("/etc/vinet/revoked.list")));
 }

@@ -21,6 +21,17 @@ pub enum Verify {
     Either,
 }
 
+/// Whether owners have to show that packets to their addresses reach them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
+#[serde(rename_all = "lowercase")]
+pub enum Reach {
+    /// Before anything of theirs is admitted or renewed.
+    #[default]
+    Required,
+    /// The authority's word is enough. Then nobody's programs count towards shutting a source off.
+    Off,
+}
+
 /// What a worker does when there is nothing to do.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
