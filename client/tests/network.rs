@@ -2,6 +2,7 @@
 //! a list in memory in place of a data path.
 
 use serde_json::Value;
+use std::collections::HashMap;
 use std::io::{Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::path::{Path, PathBuf};
@@ -10,10 +11,11 @@ use std::sync::{Arc, Mutex};
 use std::time::{Duration, Instant};
 use tempfile::TempDir;
 use vinet_client::replay::builtin_policy;
-use vinet_session::identity::{Authority, Identity};
+use vinet_session::identity::{Authority, Identity, PublicKey};
 use vinet_session::message::{
-    Class, LemmaPlace, NewLemma, ProgramStatus, Receipt, ReceiptTerms, Rejection, Reply, Request, SignedPolicy,
+    Class, LemmaPlace, NewLemma, ProgramStatus, Receipt, Rejection, Reply, Request, SignedPolicy, Tariff,
 };
+use vinet_session::receipt::{ChainHead, Installed, ReceiptSubject};
 use vinet_session::{NonceCache, Now, Server, ServerEvent, verify_upload, verify_withdraw};
 use vinet_trusted::check::check;
 use vinet_trusted::lemma::LemmaStore;
@@ -74,6 +76,7 @@ impl Lab {
             installed: Arc::clone(&installed),
             uploads: Arc::clone(&uploads),
             nonces: NonceCache::new(100, 100),
+            chains: HashMap::new(),
             lemmas: LemmaStore::clone(&vinet_prover::library()),
             roots: vec![vinet_prover::library().root()],
         };
@@ -111,6 +114,7 @@ struct RouterState {
     installed: Arc<Mutex<Vec<ProgramStatus>>>,
     uploads: Arc<Mutex<usize>>,
     nonces: NonceCache,
+    chains: HashMap<PublicKey, ChainHead>,
     /// The library, and the owner's lemmas behind it.
     lemmas: LemmaStore,
     /// The roots that it has had.
@@ -161,9 +165,12 @@ impl RouterState {
         let now_s = Now::read(Instant::now()).wall_s;
         let id = self.identity.public();
         match request {
-            Request::GetPolicy { kind: PrincipalKind::EndUser } => {
-                Reply::Policy(SignedPolicy::sign(&self.policy, vinet_prover::library().root(), &self.identity))
-            }
+            Request::GetPolicy { kind: PrincipalKind::EndUser } => Reply::Policy(SignedPolicy::sign(
+                &self.policy,
+                vinet_prover::library().root(),
+                Tariff::FREE,
+                &self.identity,
+            )),
             Request::AddLemma(NewLemma { lemma, proof }) => match self.lemmas.add(&lemma, &proof) {
                 Ok(number) => {
                     self.roots.push(self.lemmas.root());
@@ -212,9 +219,10 @@ impl RouterState {
                     packets_discarded: 4,
                     bytes_discarded: 400,
                     packets_over_budget: 0,
+                    monitor: terms.monitor,
                 };
                 installed.push(status.clone());
-                let terms = ReceiptTerms {
+                let subject = ReceiptSubject::Installed(Box::new(Installed {
                     instance: status.instance,
                     program_id: status.program_id,
                     principal: terms.principal,
@@ -226,8 +234,12 @@ impl RouterState {
                     installed_s: now_s,
                     ends_s: now_s + u64::from(terms.lifetime_s),
                     nonce: terms.nonce,
-                };
-                Reply::Receipt(Receipt::sign(terms, &self.identity))
+                    monitor: terms.monitor,
+                }));
+                let head = self.chains.entry(owner.key()).or_insert(ChainHead::start(owner.key()));
+                let receipt = Receipt::sign(head.next(now_s, 0, 0, subject).expect("no amounts"), &self.identity);
+                head.push(&receipt).expect("the next");
+                Reply::Receipt(receipt)
             }
             Request::List => Reply::List(self.installed.lock().expect("no panic").clone()),
             Request::Show { instance } => self.find(instance, false),
@@ -235,6 +247,7 @@ impl RouterState {
                 Ok(instance) => self.find(instance, true),
                 Err(fault) => Reply::Rejected(fault.into()),
             },
+            _ => Reply::Rejected(Rejection::new("not-served", "this router does not answer this", None)),
         }
     }
 

@@ -15,9 +15,8 @@ use vinet_fastpath::flow_table::{Install, InstallError, InstallId, ProgramCounts
 use vinet_pktops::Executable;
 use vinet_session::Now;
 use vinet_session::identity::{Identity, Ownership, PublicKey, RouterId};
-use vinet_session::message::{
-    Class, NewLemma, ProgramStatus, Receipt, ReceiptTerms, Rejection, Reply, Terms, Upload, Withdraw,
-};
+use vinet_session::message::{Class, NewLemma, ProgramStatus, Receipt, Rejection, Reply, Terms, Upload, Withdraw};
+use vinet_session::receipt::{self, ChainHead, ReceiptSubject};
 use vinet_session::tag_key;
 use vinet_session::verify::{NonceCache, verify_upload, verify_withdraw};
 use vinet_trusted::addr::{Addr, Prefix, PrefixSet, Principal};
@@ -161,6 +160,8 @@ pub struct Admission {
     by_owner: AHashMap<Principal, BTreeSet<u64>>,
     /// The receipt of each installed program, with a digest of what was asked.
     receipts: AHashMap<RequestKey, (Receipt, u64)>,
+    /// Where the receipts of each owner's key stand.
+    chains: AHashMap<PublicKey, ChainHead>,
     digests: RandomState,
     pending: AHashSet<RequestKey>,
     /// How many of them are of each owner.
@@ -173,6 +174,11 @@ impl fmt::Debug for Admission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Admission").field("programs", &self.programs.len()).field("budget", &self.budget).finish()
     }
+}
+
+/// What this router does not serve.
+pub fn not_served(what: &str) -> Rejection {
+    rejected("not-served", format_args!("this router {what}"))
 }
 
 fn rejected(code: &str, text: impl fmt::Display) -> Rejection {
@@ -202,6 +208,7 @@ impl Admission {
             programs: BTreeMap::new(),
             by_owner: AHashMap::new(),
             receipts: AHashMap::new(),
+            chains: AHashMap::new(),
             digests: RandomState::new(),
             pending: AHashSet::new(),
             pending_of: AHashMap::new(),
@@ -276,6 +283,12 @@ impl Admission {
         let upload =
             verify_upload(upload, owner, &self.router, &policy_id, knows_lemmas, now.wall_s, &mut self.nonces)?;
         let terms = upload.into_terms();
+        if terms.payment > 0 {
+            return Err(not_served("takes no payment; offer none"));
+        }
+        if terms.monitor {
+            return Err(not_served("does not run programs that only count"));
+        }
         if terms.packet_rate == 0 || terms.packet_rate > limits.packet_rate_max {
             return Err(rejected(
                 "packet-rate",
@@ -347,6 +360,7 @@ impl Admission {
         self.digests.hash_one((
             (&terms.program, &terms.proof, terms.policy_id, terms.lemma_root, terms.expiry_s),
             (terms.complexity, terms.cost, terms.lifetime_s, terms.packet_rate),
+            (terms.payment, terms.monitor, terms.quote.as_ref().map(|quote| quote.terms().nonce)),
         ))
     }
 
@@ -448,22 +462,25 @@ impl Admission {
         }
         self.next_instance += 1;
         let class = Class::of(checked.program());
-        let receipt = Receipt::sign(
-            ReceiptTerms {
-                instance,
-                program_id: checked.program_id(),
-                principal: terms.principal,
-                policy_id: checked.policy_id(),
-                class,
-                complexity: checked.complexity(),
-                cost: checked.cost(),
-                packet_rate: terms.packet_rate,
-                installed_s: now.wall_s,
-                ends_s: now.wall_s + lifetime_s,
-                nonce: terms.nonce,
-            },
-            &self.identity,
-        );
+        let subject = ReceiptSubject::Installed(Box::new(receipt::Installed {
+            instance,
+            program_id: checked.program_id(),
+            principal: terms.principal,
+            policy_id: checked.policy_id(),
+            class,
+            complexity: checked.complexity(),
+            cost: checked.cost(),
+            packet_rate: terms.packet_rate,
+            installed_s: now.wall_s,
+            ends_s: now.wall_s + lifetime_s,
+            nonce: terms.nonce,
+            monitor: terms.monitor,
+        }));
+        let account = PublicKey(key.0);
+        let head = self.chains.entry(account).or_insert(ChainHead::start(account));
+        let next = head.next(now.wall_s, 0, 0, subject).expect("nothing is paid, and numbers do not run out");
+        let receipt = Receipt::sign(next, &self.identity);
+        head.push(&receipt).expect("it was made to be the next");
         self.by_owner.entry(terms.principal).or_default().insert(instance);
         self.programs.insert(
             instance,
@@ -653,6 +670,7 @@ fn status(instance: u64, installed: &Installed, now: Now, table: &impl ProgramTa
         packets_discarded: counts.discarded_packets,
         bytes_discarded: counts.discarded_bytes,
         packets_over_budget: counts.over_budget_packets,
+        monitor: false,
     }
 }
 

@@ -29,7 +29,7 @@ use vinet_session::message::{NewLemma, Rejection, Reply, Request};
 use vinet_trusted::addr::{PrefixSet, Principal};
 
 use crate::admin::Admin;
-use crate::admission::{Admission, OpenCase, Opened, Terrain};
+use crate::admission::{Admission, OpenCase, Opened, Terrain, not_served};
 use crate::capacity::Budget;
 use crate::config::{Config, PORTS_MAX};
 use crate::judges::{Case, Judged, Judges};
@@ -225,6 +225,18 @@ impl Desk for Office {
                     }
                 }
             },
+            Request::Quote(_)
+            | Request::Deposit(_)
+            | Request::Balance
+            | Request::Receipts { .. }
+            | Request::Renew(_)
+            | Request::ReachMe { .. }
+            | Request::Reached(_)
+            | Request::Events { .. }
+            | Request::Part(_)
+            | Request::UploadObject { .. }
+            | Request::Directory
+            | Request::Revoke(_) => Some(Reply::Rejected(not_served("does not answer this request"))),
         }
     }
 }
@@ -434,15 +446,16 @@ impl<H: PortHandle> Core<H> {
             let (session, request, principal, reply) = self.office.conclude(judged, now);
             match &reply {
                 Reply::Receipt(receipt) => {
-                    let terms = receipt.terms();
-                    // An owner with many programs can cause many of these lines.
-                    log::stranger(
-                        "admission",
-                        format_args!(
-                            "installed {} of {principal}: complexity {}, until {}",
-                            terms.instance, terms.complexity, terms.ends_s
-                        ),
-                    );
+                    if let Some(installed) = receipt.terms().installed() {
+                        // An owner with many programs can cause many of these lines.
+                        log::stranger(
+                            "admission",
+                            format_args!(
+                                "installed {} of {principal}: complexity {}, until {}",
+                                installed.instance, installed.complexity, installed.ends_s
+                            ),
+                        );
+                    }
                 }
                 Reply::Rejected(why) => {
                     log::stranger("admission", format_args!("rejected what {principal} sent: {}", why.text()));

@@ -23,6 +23,7 @@ use vinet_fastpath::port::{PacketPool, Port, PortHandle};
 use vinet_fastpath::router::{self, PortQueues, Running, StartError, Workers};
 use vinet_fastpath::settings::{self, CoDelLimits, Discipline, ExpandRule, PortSettings, Settings, TableLimits};
 use vinet_session::identity::{Authority, Identity, IdentityError};
+use vinet_session::payment::Tariff;
 use vinet_session::tag_key;
 use vinet_trusted::addr::{PrefixSet, Principal};
 use vinet_trusted::policy::Policy;
@@ -323,7 +324,7 @@ fn run_over_dpdk(
         let eal = eal.clone();
         move |_: usize| eal.register_worker_thread().map_err(|error| error.to_string())
     };
-    let policies = Policies::sign(policies, vinet_prover::library().root(), &identity);
+    let policies = Policies::sign(policies, vinet_prover::library().root(), Tariff::FREE, &identity);
     keep_off_the_workers(&config);
     let (mut core, workers) = assemble(
         config,

@@ -281,6 +281,9 @@ mod tests {
             cost: 0,
             lifetime_s: 60,
             packet_rate: 1,
+            payment: 0,
+            quote: None,
+            monitor: false,
             nonce: [0; 16],
             expiry_s: 0,
         }

@@ -5,7 +5,7 @@ use std::path::{Path, PathBuf};
 use std::sync::Arc;
 
 use vinet_session::identity::Identity;
-use vinet_session::message::SignedPolicy;
+use vinet_session::message::{SignedPolicy, Tariff};
 use vinet_session::policy_file::{self, PolicyFileError};
 use vinet_trusted::policy::{Policy, PrincipalKind};
 
@@ -86,14 +86,15 @@ impl Policies {
         Ok(policies)
     }
 
-    /// Signs `policies`, and the root of the lemmas that go with them, with the router's key. Of two for one kind the first counts; [`Policies::read`] refuses such.
+    /// Signs `policies`, the root of the lemmas that go with them, and what is taken for programs under them, with the
+    /// router's key. Of two for one kind the first counts; [`Policies::read`] refuses such.
     #[must_use]
-    pub fn sign(policies: Vec<Policy>, lemma_root: [u8; 32], identity: &Identity) -> Policies {
+    pub fn sign(policies: Vec<Policy>, lemma_root: [u8; 32], tariff: Tariff, identity: &Identity) -> Policies {
         let contracts = policies
             .into_iter()
             .map(|policy| Contract {
                 id: policy.id(),
-                signed: SignedPolicy::sign(&policy, lemma_root, identity),
+                signed: SignedPolicy::sign(&policy, lemma_root, tariff, identity),
                 policy: Arc::new(policy),
             })
             .collect();

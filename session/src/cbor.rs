@@ -6,7 +6,8 @@
 use minicbor::data::Type;
 use minicbor::{Decoder, Encoder};
 use std::fmt;
-use vinet_trusted::addr::{Addr, Principal};
+use std::net::SocketAddr;
+use vinet_trusted::addr::{Addr, Prefix, Principal};
 
 /// Why bytes are not an item of the shape that was expected.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -82,6 +83,10 @@ impl Writer {
         self.0.null().expect(INFALLIBLE);
         self
     }
+    /// A yes or no, as 1 or 0.
+    pub(crate) fn flag(&mut self, yes: bool) -> &mut Self {
+        self.uint(u64::from(yes))
+    }
     pub(crate) fn item<T: Canonical>(&mut self, item: &T) -> &mut Self {
         item.write(self);
         self
@@ -139,6 +144,12 @@ impl<'b> Reader<'b> {
             _ => Err(Malformed { at, expected }),
         }
     }
+    pub(crate) fn u16(&mut self, expected: &'static str) -> Result<u16, Malformed> {
+        self.uint(u64::from(u16::MAX), expected).map(|v| v as u16)
+    }
+    pub(crate) fn flag(&mut self, expected: &'static str) -> Result<bool, Malformed> {
+        Ok(self.uint(1, expected)? == 1)
+    }
     /// Whether the next item is null, which is then read.
     pub(crate) fn null(&mut self) -> bool {
         matches!(self.0.datatype(), Ok(Type::Null)) && self.0.null().is_ok()
@@ -163,6 +174,31 @@ impl Canonical for Addr {
             return Ok(Addr::V4(u32::from_be_bytes(v4)));
         }
         <[u8; 16]>::try_from(bytes).map(|v6| Addr::V6(u128::from_be_bytes(v6))).map_err(|_| at)
+    }
+}
+
+impl Canonical for Prefix {
+    fn write(&self, w: &mut Writer) {
+        w.array(2).item(&self.addr()).uint(u64::from(self.len()));
+    }
+    fn read(r: &mut Reader<'_>) -> Result<Prefix, Malformed> {
+        const EXPECTED: &str = "a prefix: [address without host bits, length]";
+        let malformed = r.malformed(EXPECTED);
+        r.array(2, EXPECTED)?;
+        let addr: Addr = r.item()?;
+        let len = r.uint(u64::from(addr.width()), EXPECTED)? as u8;
+        Prefix::new(addr, len).ok_or(malformed)
+    }
+}
+
+impl Canonical for SocketAddr {
+    fn write(&self, w: &mut Writer) {
+        w.array(2).item(&Addr::from(self.ip())).uint(u64::from(self.port()));
+    }
+    fn read(r: &mut Reader<'_>) -> Result<SocketAddr, Malformed> {
+        r.array(2, "an endpoint: [address, port]")?;
+        let addr: Addr = r.item()?;
+        Ok(SocketAddr::new(addr.into(), r.u16("a port")?))
     }
 }
 

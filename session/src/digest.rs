@@ -13,7 +13,18 @@ pub(crate) enum Domain {
     Policy,
     Upload,
     Withdraw,
+    Renew,
     Receipt,
+    /// Not signed: what the next receipt names.
+    ReceiptLink,
+    Credit,
+    Quote,
+    Reach,
+    Alert,
+    Revocations,
+    Directory,
+    /// Not signed: the name of an upload that comes in parts.
+    Object,
     /// Not signed: a key.
     TagKey,
 }
@@ -24,10 +35,19 @@ impl Domain {
             Domain::Certificate => "VInet 2026 session 1 certificate",
             Domain::RouterHandshake => "VInet 2026 session 1 handshake of a router",
             Domain::OwnerHandshake => "VInet 2026 session 1 handshake of an owner",
-            Domain::Policy => "VInet 2026 session 1 policy",
-            Domain::Upload => "VInet 2026 session 1 upload",
+            Domain::Policy => "VInet 2026 session 2 policy",
+            Domain::Upload => "VInet 2026 session 2 upload",
             Domain::Withdraw => "VInet 2026 session 1 withdraw",
-            Domain::Receipt => "VInet 2026 session 1 receipt",
+            Domain::Renew => "VInet 2026 session 2 renewal",
+            Domain::Receipt => "VInet 2026 session 2 receipt",
+            Domain::ReceiptLink => "VInet 2026 session 2 receipt before",
+            Domain::Credit => "VInet 2026 session 2 credit",
+            Domain::Quote => "VInet 2026 session 2 quote",
+            Domain::Reach => "VInet 2026 session 2 reach",
+            Domain::Alert => "VInet 2026 session 2 alert",
+            Domain::Revocations => "VInet 2026 session 2 revocations",
+            Domain::Directory => "VInet 2026 session 2 directory",
+            Domain::Object => "VInet 2026 session 2 object",
             Domain::TagKey => "VInet 2026 session 1 key of generated packets",
         }
     }

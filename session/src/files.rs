@@ -1,13 +1,18 @@
-//! The files of keys and certificates: TOML text with a `kind`, written whole or not at all.
+//! The files of keys, certificates, credits, and the authority's lists: TOML text with a `kind`, written whole or not at
+//! all.
 //!
-//! A file is written beside its place under another name, flushed, and linked into place, which fails where something
-//! is there already: keys are never overwritten and never half there. Secret files have mode 0600 from their first
-//! byte on, and one that others can read is refused.
+//! A file is written beside its place under another name, flushed, and put into place. Keys and credits are linked there,
+//! which fails where something is there already: they are never overwritten and never half there. The authority's lists
+//! take the place of older ones. Secret files have mode 0600 from their first byte on, and one that others can read is
+//! refused.
 
 use crate::certificate::is_name;
+use crate::directory::SignedDirectory;
 use crate::hex;
 use crate::identity::{Authority, AuthorityKey, Certificate, Identity, IdentityError, PublicKey};
-use crate::limits::FILE_BYTES_MAX;
+use crate::limits::{FILE_BYTES_MAX, LIST_FILE_BYTES_MAX};
+use crate::payment::{Bank, BankKey, Credit};
+use crate::revocation::RevocationList;
 use crate::text::Document;
 use ed25519_dalek::SigningKey;
 use std::fs::{File, OpenOptions};
@@ -18,6 +23,11 @@ use std::path::Path;
 const KIND_AUTHORITY_SECRET: &str = "vinet-authority-secret";
 const KIND_AUTHORITY: &str = "vinet-authority";
 const KIND_IDENTITY: &str = "vinet-identity";
+const KIND_BANK_SECRET: &str = "vinet-bank-secret";
+const KIND_BANK: &str = "vinet-bank";
+const KIND_CREDIT: &str = "vinet-credit";
+const KIND_REVOCATIONS: &str = "vinet-revocations";
+const KIND_DIRECTORY: &str = "vinet-directory";
 
 impl AuthorityKey {
     /// Reads what [`AuthorityKey::save`] wrote.
@@ -25,7 +35,7 @@ impl AuthorityKey {
     /// # Errors
     /// An [`IdentityError`] that names the file.
     pub fn load(path: &Path) -> Result<AuthorityKey, IdentityError> {
-        let text = read(path, Secret::Yes)?;
+        let text = read(path, Secret::Yes, FILE_BYTES_MAX)?;
         let fields = fields(path, &text, KIND_AUTHORITY_SECRET, &["kind", "name", "secret"], ["name", "secret"])?;
         let [name, secret] = fields;
         Ok(AuthorityKey {
@@ -44,7 +54,7 @@ impl AuthorityKey {
             self.name,
             hex::encode(&self.secret.to_bytes())
         );
-        write(path, &text, Secret::Yes)
+        write(path, &text, Secret::Yes, Old::Keep)
     }
 }
 
@@ -54,7 +64,7 @@ impl Authority {
     /// # Errors
     /// An [`IdentityError`] that names the file.
     pub fn load(path: &Path) -> Result<Authority, IdentityError> {
-        let text = read(path, Secret::No)?;
+        let text = read(path, Secret::No, FILE_BYTES_MAX)?;
         let [name, key] = fields(path, &text, KIND_AUTHORITY, &["kind", "name", "key"], ["name", "key"])?;
         Ok(Authority { name: checked_name(path, name)?, key: PublicKey(digits(path, "key", &key)?) })
     }
@@ -68,7 +78,7 @@ impl Authority {
              kind = \"{KIND_AUTHORITY}\"\nname = \"{}\"\nkey = \"{}\"\n",
             self.name, self.key
         );
-        write(path, &text, Secret::No)
+        write(path, &text, Secret::No, Old::Keep)
     }
 }
 
@@ -78,7 +88,7 @@ impl Identity {
     /// # Errors
     /// An [`IdentityError`] that names the file.
     pub fn load(path: &Path) -> Result<Identity, IdentityError> {
-        let text = read(path, Secret::Yes)?;
+        let text = read(path, Secret::Yes, FILE_BYTES_MAX)?;
         let known = &["kind", "secret", "certificate"];
         let [secret, certificate] = fields(path, &text, KIND_IDENTITY, known, ["secret", "certificate"])?;
         let secret = SigningKey::from_bytes(&digits(path, "secret", &secret)?);
@@ -107,14 +117,166 @@ impl Identity {
             hex::encode(&self.secret.to_bytes()),
             hex::encode(&self.certificate.encode())
         );
-        write(path, &text, Secret::Yes)
+        write(path, &text, Secret::Yes, Old::Keep)
     }
+}
+
+impl BankKey {
+    /// Reads what [`BankKey::save`] wrote.
+    ///
+    /// # Errors
+    /// An [`IdentityError`] that names the file.
+    pub fn load(path: &Path) -> Result<BankKey, IdentityError> {
+        let text = read(path, Secret::Yes, FILE_BYTES_MAX)?;
+        let [name, secret] = fields(path, &text, KIND_BANK_SECRET, &["kind", "name", "secret"], ["name", "secret"])?;
+        let secret = SigningKey::from_bytes(&digits(path, "secret", &secret)?);
+        Ok(BankKey { name: checked_name(path, name)?, secret })
+    }
+    /// Writes the secret key, mode 0600, to a file that is not there yet.
+    ///
+    /// # Errors
+    /// An [`IdentityError`] that names the file.
+    pub fn save(&self, path: &Path) -> Result<(), IdentityError> {
+        let text = format!(
+            "# The secret key of a VInet bank: whoever has it can make credits.\n\
+             kind = \"{KIND_BANK_SECRET}\"\nname = \"{}\"\nsecret = \"{}\"\n",
+            self.name,
+            hex::encode(&self.secret.to_bytes())
+        );
+        write(path, &text, Secret::Yes, Old::Keep)
+    }
+}
+
+impl Bank {
+    /// Reads what [`Bank::save`] wrote.
+    ///
+    /// # Errors
+    /// An [`IdentityError`] that names the file.
+    pub fn load(path: &Path) -> Result<Bank, IdentityError> {
+        let text = read(path, Secret::No, FILE_BYTES_MAX)?;
+        let [name, key] = fields(path, &text, KIND_BANK, &["kind", "name", "key"], ["name", "key"])?;
+        Ok(Bank { name: checked_name(path, name)?, key: PublicKey(digits(path, "key", &key)?) })
+    }
+    /// Writes the public half to a file that is not there yet.
+    ///
+    /// # Errors
+    /// An [`IdentityError`] that names the file.
+    pub fn save(&self, path: &Path) -> Result<(), IdentityError> {
+        let text = format!(
+            "# A VInet bank: routers that name it are paid with the credits that this key has signed.\n\
+             kind = \"{KIND_BANK}\"\nname = \"{}\"\nkey = \"{}\"\n",
+            self.name, self.key
+        );
+        write(path, &text, Secret::No, Old::Keep)
+    }
+}
+
+impl Credit {
+    /// Reads what [`Credit::save`] wrote.
+    ///
+    /// # Errors
+    /// An [`IdentityError`] that names the file.
+    pub fn load(path: &Path) -> Result<Credit, IdentityError> {
+        Credit::decode(&signed(path, KIND_CREDIT, "credit", FILE_BYTES_MAX)?).map_err(|fault| form(path, fault))
+    }
+    /// Writes the credit to a file that is not there yet. It is no secret: only the account that it names can use it.
+    ///
+    /// # Errors
+    /// An [`IdentityError`] that names the file.
+    pub fn save(&self, path: &Path) -> Result<(), IdentityError> {
+        let terms = self.terms();
+        let text = format!(
+            "# {} credits for the owner with key {},\n# at the router with key {}, until second {} (Unix time).\n\
+             kind = \"{KIND_CREDIT}\"\ncredit = \"{}\"\n",
+            terms.amount,
+            terms.account,
+            terms.router,
+            terms.expiry_s,
+            hex::encode(&self.encode())
+        );
+        write(path, &text, Secret::No, Old::Keep)
+    }
+}
+
+impl RevocationList {
+    /// Reads what [`RevocationList::save`] wrote.
+    ///
+    /// # Errors
+    /// An [`IdentityError`] that names the file.
+    pub fn load(path: &Path) -> Result<RevocationList, IdentityError> {
+        let bytes = signed(path, KIND_REVOCATIONS, "list", LIST_FILE_BYTES_MAX)?;
+        RevocationList::decode(&bytes).map_err(|fault| form(path, fault))
+    }
+    /// Writes the list, in the place of one that may be there.
+    ///
+    /// # Errors
+    /// An [`IdentityError`] that names the file.
+    pub fn save(&self, path: &Path) -> Result<(), IdentityError> {
+        let text = format!(
+            "# List {} of the keys that the authority with key {} has revoked: {} of them, at second {} (Unix time).\n\
+             kind = \"{KIND_REVOCATIONS}\"\nlist = \"{}\"\n",
+            self.number(),
+            self.authority(),
+            self.keys().len(),
+            self.issued_s(),
+            hex::encode(&self.encode())
+        );
+        write(path, &text, Secret::No, Old::Replace)
+    }
+}
+
+impl SignedDirectory {
+    /// Reads what [`SignedDirectory::save`] wrote.
+    ///
+    /// # Errors
+    /// An [`IdentityError`] that names the file.
+    pub fn load(path: &Path) -> Result<SignedDirectory, IdentityError> {
+        let bytes = signed(path, KIND_DIRECTORY, "directory", LIST_FILE_BYTES_MAX)?;
+        SignedDirectory::decode(&bytes).map_err(|fault| form(path, fault))
+    }
+    /// Writes the directory, with its entries as comments, in the place of one that may be there.
+    ///
+    /// # Errors
+    /// An [`IdentityError`] that names the file.
+    pub fn save(&self, path: &Path) -> Result<(), IdentityError> {
+        let directory = self.directory();
+        let mut text = format!(
+            "# Directory {} of a VInet testbed, made at second {} (Unix time): which router controls which sources.\n",
+            directory.number(),
+            directory.issued_s()
+        );
+        for entry in directory.entries() {
+            text.push_str(&format!("# {} {} {:?}\n", entry.prefix, entry.router_name, entry.endpoints));
+        }
+        let bytes = hex::encode(&self.encode());
+        text.push_str(&format!("kind = \"{KIND_DIRECTORY}\"\ndirectory = \"{bytes}\"\n"));
+        write(path, &text, Secret::No, Old::Replace)
+    }
+}
+
+/// The bytes that a file of `kind` has under `key`.
+fn signed(path: &Path, kind: &str, key: &'static str, bytes_max: u64) -> Result<Vec<u8>, IdentityError> {
+    let text = read(path, Secret::No, bytes_max)?;
+    let known: &'static [&'static str] = match key {
+        "credit" => &["kind", "credit"],
+        "list" => &["kind", "list"],
+        _ => &["kind", "directory"],
+    };
+    let [digits] = fields(path, &text, kind, known, [key])?;
+    hex::decode(&digits).ok_or_else(|| form(path, format!("`{key}` must be hexadecimal digits")))
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
 enum Secret {
     Yes,
     No,
+}
+
+/// What becomes of a file that is there already.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Old {
+    Keep,
+    Replace,
 }
 
 fn form(path: &Path, what: impl ToString) -> IdentityError {
@@ -161,21 +323,21 @@ fn fields<const N: usize>(
     Ok(values)
 }
 
-fn read(path: &Path, secret: Secret) -> Result<String, IdentityError> {
+fn read(path: &Path, secret: Secret, bytes_max: u64) -> Result<String, IdentityError> {
     let file = File::open(path).map_err(io(path, "open it"))?;
     let metadata = file.metadata().map_err(io(path, "look at it"))?;
     if secret == Secret::Yes && metadata.mode() & 0o077 != 0 {
         return Err(IdentityError::TooOpen { path: path.to_path_buf(), mode: metadata.mode() & 0o7777 });
     }
     let mut bytes = Vec::new();
-    file.take(FILE_BYTES_MAX + 1).read_to_end(&mut bytes).map_err(io(path, "read it"))?;
-    if bytes.len() as u64 > FILE_BYTES_MAX {
-        return Err(form(path, format!("the file has more than {FILE_BYTES_MAX} bytes")));
+    file.take(bytes_max + 1).read_to_end(&mut bytes).map_err(io(path, "read it"))?;
+    if bytes.len() as u64 > bytes_max {
+        return Err(form(path, format!("the file has more than {bytes_max} bytes")));
     }
     String::from_utf8(bytes).map_err(|_| form(path, "the file is not UTF-8 text"))
 }
 
-fn write(path: &Path, text: &str, secret: Secret) -> Result<(), IdentityError> {
+fn write(path: &Path, text: &str, secret: Secret, old: Old) -> Result<(), IdentityError> {
     let name = path.file_name().ok_or_else(|| form(path, "this names no file"))?;
     let mut beside_name = std::ffi::OsString::from(".");
     beside_name.push(name);
@@ -184,17 +346,17 @@ fn write(path: &Path, text: &str, secret: Secret) -> Result<(), IdentityError> {
     let mode = if secret == Secret::Yes { 0o600 } else { 0o644 };
     let mut file =
         OpenOptions::new().write(true).create_new(true).mode(mode).open(&beside).map_err(io(&beside, "create it"))?;
-    let written = file
-        .write_all(text.as_bytes())
-        .and_then(|()| file.sync_all())
-        .map_err(io(path, "write it"))
-        // A link, unlike a rename, fails where something stands.
-        .and_then(|()| {
-            std::fs::hard_link(&beside, path).map_err(|error| match error.kind() {
-                std::io::ErrorKind::AlreadyExists => IdentityError::Exists(path.to_path_buf()),
-                _ => io(path, "put it into place")(error),
-            })
-        });
+    let written = file.write_all(text.as_bytes()).and_then(|()| file.sync_all()).map_err(io(path, "write it"));
+    if old == Old::Replace && written.is_ok() {
+        return std::fs::rename(&beside, path).map_err(io(path, "put it into place"));
+    }
+    // A link, unlike a rename, fails where something stands.
+    let written = written.and_then(|()| {
+        std::fs::hard_link(&beside, path).map_err(|error| match error.kind() {
+            std::io::ErrorKind::AlreadyExists => IdentityError::Exists(path.to_path_buf()),
+            _ => io(path, "put it into place")(error),
+        })
+    });
     let removed = std::fs::remove_file(&beside).map_err(io(&beside, "remove it"));
     written.and(removed)
 }
@@ -202,8 +364,11 @@ fn write(path: &Path, text: &str, secret: Secret) -> Result<(), IdentityError> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::directory::{Directory, DirectoryEntry};
     use crate::identity::{Subject, Validity, parse_principal};
+    use crate::payment::CreditTerms;
     use std::os::unix::fs::PermissionsExt;
+    use vinet_trusted::addr::{Addr, Prefix};
 
     fn identity(key: &AuthorityKey) -> Identity {
         let subject = Subject::Owner(parse_principal("192.0.2.7").unwrap());
@@ -242,6 +407,43 @@ mod tests {
         assert_eq!(error, IdentityError::Exists(path.clone()));
         assert_eq!(std::fs::read(&path).unwrap(), before);
         assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1, "a file was left over");
+    }
+
+    #[test]
+    fn banks_credits_and_the_authoritys_lists_give_back_what_was_saved() {
+        let dir = tempfile::tempdir().unwrap();
+        let at = |name: &str| dir.path().join(name);
+        let (key, bank) = (AuthorityKey::generate("testbed").unwrap(), BankKey::generate("mint").unwrap());
+        bank.save(&at("bank.key")).unwrap();
+        bank.bank().save(&at("bank.pub")).unwrap();
+        assert_eq!(BankKey::load(&at("bank.key")).unwrap().secret.to_bytes(), bank.secret.to_bytes());
+        assert_eq!(Bank::load(&at("bank.pub")).unwrap(), bank.bank());
+        let mode = std::fs::metadata(at("bank.key")).unwrap().permissions().mode() & 0o777;
+        assert_eq!(mode & !0o600, 0, "{mode:o}");
+        let (router, account) = (identity(&key).public(), identity(&key).public());
+        let terms = CreditTerms { serial: [1; 16], amount: 9, router, account, expiry_s: 7 };
+        let credit = Credit::sign(terms, &bank);
+        credit.save(&at("credit")).unwrap();
+        assert_eq!(Credit::load(&at("credit")).unwrap(), credit);
+        assert_eq!(credit.save(&at("credit")), Err(IdentityError::Exists(at("credit"))), "money is not overwritten");
+        let entries = |name: &str| {
+            let prefix = Prefix::new(Addr::V4(0x0a00_0000), 8).unwrap();
+            let endpoints = vec!["203.0.113.1:7400".parse().unwrap()];
+            vec![DirectoryEntry { prefix, router_name: name.to_owned(), endpoints }]
+        };
+        // The lists are replaced.
+        for number in [1, 2] {
+            let list = RevocationList::sign(number, 5, vec![router, account], &key).unwrap();
+            list.save(&at("revoked")).unwrap();
+            assert_eq!(RevocationList::load(&at("revoked")).unwrap(), list);
+            let directory = Directory::new(number, 5, entries("edge-1")).unwrap();
+            let directory = SignedDirectory::sign(directory, &key);
+            directory.save(&at("directory")).unwrap();
+            assert_eq!(SignedDirectory::load(&at("directory")).unwrap(), directory);
+        }
+        let wrong = SignedDirectory::load(&at("revoked")).unwrap_err().to_string();
+        assert!(wrong.contains("expected `vinet-directory`"), "{wrong}");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 5, "a file was left over");
     }
 
     #[test]

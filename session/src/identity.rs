@@ -4,7 +4,7 @@
 //! got from [`Authority::owner`] and [`Authority::router`], so holding one proves that the authority signed the binding
 //! of its key and that it was valid at the time given. That the peer *has* the key is proven by the handshake, not here.
 //!
-//! Left out: revocation, and chains of authorities. One authority vouches for one testbed.
+//! Left out: revocation ([`crate::revocation`]), and chains of authorities. One authority vouches for one testbed.
 
 pub use crate::certificate::{CERTIFICATE_VERSION, Certificate, CertificateFault, Subject, Validity};
 
@@ -223,6 +223,9 @@ impl AuthorityKey {
     pub fn authority(&self) -> Authority {
         Authority { name: self.name.clone(), key: PublicKey(self.secret.verifying_key().to_bytes()) }
     }
+    pub(crate) fn sign(&self, digest: &[u8; 32]) -> [u8; 64] {
+        self.secret.sign(digest).to_bytes()
+    }
     /// A certificate that binds `key` to `subject`.
     ///
     /// # Errors
@@ -241,7 +244,7 @@ impl AuthorityKey {
         }
         let mut certificate =
             Certificate { authority: self.authority().key, key: *key, subject, validity, signature: [0; 64] };
-        certificate.signature = self.secret.sign(&certificate.digest()).to_bytes();
+        certificate.signature = self.sign(&certificate.digest());
         Ok(certificate)
     }
     /// A new key with its certificate.
@@ -291,7 +294,7 @@ impl Identity {
     }
 }
 
-fn generate_secret() -> Result<SigningKey, IdentityError> {
+pub(crate) fn generate_secret() -> Result<SigningKey, IdentityError> {
     let mut seed = [0; 32];
     getrandom::fill(&mut seed).map_err(|_| IdentityError::NoEntropy)?;
     Ok(SigningKey::from_bytes(&seed))

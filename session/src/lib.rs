@@ -7,10 +7,12 @@
 //! handshake with that key.
 //!
 //! Beside the sessions the crate holds what both ends need to agree on: signed requests and replies ([`message`]), what
-//! a router checks before it looks at a program ([`verify`]), the key of what a program generates ([`tag_key`]), and the
-//! text form of policies ([`policy_file`]).
+//! a router checks before it looks at a program ([`verify`]), money ([`payment`]) and what was done with it
+//! ([`receipt`]), the authority's lists of revoked keys ([`revocation`]) and of routers ([`directory`]), return
+//! routability ([`reach`]), alerts ([`alert`]), the key of what a program generates ([`tag_key`]), and the text form of
+//! policies ([`policy_file`]).
 //!
-//! Left out: return routability, sessions sealed and carried by the client, payment.
+//! Left out: the ledger, and every other memory that a router has to keep.
 
 #![forbid(unsafe_code)]
 
@@ -19,6 +21,7 @@ mod certificate;
 mod digest;
 mod frame;
 mod hex;
+mod rejection;
 mod signed;
 #[cfg(test)]
 mod testing;
@@ -26,6 +29,8 @@ mod text;
 #[cfg(test)]
 mod vectors;
 
+pub mod alert;
+pub mod directory;
 pub mod ends;
 pub mod error;
 pub mod files;
@@ -34,10 +39,16 @@ pub mod handshake;
 pub mod identity;
 pub mod limits;
 pub mod message;
+pub mod payment;
 pub mod policy_file;
+pub mod reach;
+pub mod receipt;
+pub mod revocation;
 pub mod tag_key;
 pub mod verify;
 
+pub use alert::{Alert, AlertTerms};
+pub use directory::{Directory, DirectoryEntry, SignedDirectory};
 pub use ends::{Client, ClientEvent, Now, Server, ServerEvent};
 pub use error::SessionError;
 pub use identity::{
@@ -45,7 +56,11 @@ pub use identity::{
     RouterPeer, Subject, Validity, parse_principal,
 };
 pub use message::{
-    Class, LemmaPlace, NewLemma, ProgramStatus, Receipt, ReceiptTerms, Rejection, Reply, Request, SignedPolicy, Terms,
-    Upload, Withdraw, fresh_nonce,
+    Class, Event, LemmaPlace, NewLemma, Part, ProgramStatus, Rejection, Renew, Reply, Request, SignedPolicy, Terms,
+    Upload, Withdraw, fresh_nonce, object_id,
 };
-pub use verify::{AuthenticUpload, NonceCache, RequestFault, verify_upload, verify_withdraw};
+pub use payment::{Bank, BankKey, Credit, CreditFault, CreditTerms, Quote, QuoteAsk, QuoteTerms, Tariff};
+pub use reach::{ReachAnswer, ReachDatagram};
+pub use receipt::{ChainFault, ChainHead, Ending, Installed, Receipt, ReceiptSubject, ReceiptTerms, verify_chain};
+pub use revocation::RevocationList;
+pub use verify::{AuthenticUpload, NonceCache, RequestFault, verify_renew, verify_upload, verify_withdraw};

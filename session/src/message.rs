@@ -5,16 +5,23 @@
 //! in every field. A reply with id 0 is about the session itself and ends it.
 
 pub use crate::cbor::Malformed;
-pub use crate::signed::{Class, Receipt, ReceiptTerms, SignedPolicy, Terms, Upload, Withdraw, fresh_nonce};
+pub use crate::directory::SignedDirectory;
+pub use crate::payment::{Credit, Quote, QuoteAsk, Tariff};
+pub use crate::reach::ReachAnswer;
+pub use crate::receipt::{Receipt, ReceiptTerms};
+pub use crate::rejection::{Event, Rejection};
+pub use crate::revocation::RevocationList;
+pub use crate::signed::{Class, Renew, SignedPolicy, Terms, Upload, Withdraw, fresh_nonce};
 
 use crate::cbor::{self, Canonical, Reader, Writer};
-use crate::limits::{CODE_BYTES_MAX, LIST_LEN_MAX, TEXT_BYTES_MAX};
-use std::fmt;
+use crate::digest::{Digest, Domain};
+use crate::limits::{EVENTS_MAX, LIST_LEN_MAX, OBJECT_BYTES_MAX, PART_BYTES_MAX, RECEIPTS_MAX};
+use crate::reach::{REACH_DATAGRAM_BYTES, REACH_PADDING_MAX};
 use vinet_trusted::lemma::{LEMMA_BYTES_MAX, LEMMA_PROOF_BYTES_MAX};
 use vinet_trusted::policy::PrincipalKind;
 
 /// The version of the messages.
-pub const MESSAGE_VERSION: u64 = 1;
+pub const MESSAGE_VERSION: u64 = 2;
 
 /// What a client asks.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +44,84 @@ pub enum Request {
     Withdraw(Withdraw),
     /// Has the router check a lemma that the asker's later proofs cite. Answered by [`Reply::Lemma`].
     AddLemma(NewLemma),
+    /// What a program costs. Answered by [`Reply::Quote`].
+    Quote(QuoteAsk),
+    /// Gives the amount of a credit to the asker's account. Answered by [`Reply::Receipt`], with the same receipt each
+    /// time.
+    Deposit(Box<Credit>),
+    /// What the asker's account has. Answered by [`Reply::Balance`].
+    Balance,
+    /// The asker's receipts. Answered by [`Reply::Receipts`].
+    Receipts {
+        /// Those with a number above this one.
+        after: u64,
+    },
+    /// Lets the lifetime of one of the asker's own programs begin anew. Answered by [`Reply::Receipt`].
+    Renew(Renew),
+    /// Asks for a datagram ([`crate::reach`]) to the asker's address. Answered by [`Reply::ReachSent`].
+    ReachMe {
+        /// The UDP port that it is to go to.
+        port: u16,
+        /// Bytes without meaning that make the request as long as the datagram: [`REACH_DATAGRAM_BYTES`] to
+        /// [`REACH_PADDING_MAX`].
+        padding: Vec<u8>,
+    },
+    /// The answer to that datagram. Answered by [`Reply::Reached`].
+    Reached(ReachAnswer),
+    /// What happened to the asker's programs and account. Answered by [`Reply::Events`].
+    Events {
+        /// Those with a number above this one.
+        after: u64,
+    },
+    /// A part of an upload that comes in several messages, or in several sessions. Answered by [`Reply::Part`].
+    Part(Box<Part>),
+    /// Installs the program of an upload that is there in all its parts. Answered as [`Request::Upload`].
+    UploadObject {
+        /// Its name ([`object_id`]).
+        object: [u8; 32],
+    },
+    /// The directory that the router was given. Answered by [`Reply::Directory`].
+    Directory,
+    /// A newer list of revoked keys. Answered by [`Reply::Revocations`] with the number of the list that is then in force.
+    Revoke(Box<RevocationList>),
+}
+
+/// A part of an upload.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Part {
+    /// The name of the whole ([`object_id`]).
+    pub object: [u8; 32],
+    /// The bytes of the whole: 1 to [`OBJECT_BYTES_MAX`].
+    pub len: u32,
+    /// Where in the whole these bytes stand. They count where they follow on what is there.
+    pub offset: u32,
+    /// At most [`PART_BYTES_MAX`], and none beyond the whole; no bytes ask how much is there.
+    pub bytes: Vec<u8>,
+}
+
+/// The name of an upload that comes in parts: a digest of its one encoding ([`Upload::encode`]).
+#[must_use]
+pub fn object_id(bytes: &[u8]) -> [u8; 32] {
+    Digest::new(Domain::Object).field(bytes).finish()
+}
+
+impl Canonical for Part {
+    fn write(&self, w: &mut Writer) {
+        w.array(4).bytes(&self.object).uint(u64::from(self.len)).uint(u64::from(self.offset)).bytes(&self.bytes);
+    }
+    fn read(r: &mut Reader<'_>) -> Result<Part, Malformed> {
+        const EXPECTED: &str = "a part: [the whole's digest, its length, an offset, bytes that lie within it]";
+        let malformed = r.malformed(EXPECTED);
+        r.array(4, EXPECTED)?;
+        let part = Part {
+            object: r.fixed(EXPECTED)?,
+            len: r.uint(OBJECT_BYTES_MAX as u64, EXPECTED)? as u32,
+            offset: r.u32(EXPECTED)?,
+            bytes: r.bytes(PART_BYTES_MAX, EXPECTED)?.to_vec(),
+        };
+        let end = u64::from(part.offset) + part.bytes.len() as u64;
+        if part.len == 0 || end > u64::from(part.len) { Err(malformed) } else { Ok(part) }
+    }
 }
 
 /// A lemma for the asker's own store at the router. It is not signed: it binds nobody, and adding it twice is adding it
@@ -96,6 +181,40 @@ pub enum Reply {
     Withdrawn(ProgramStatus),
     /// The lemma is in the asker's store.
     Lemma(LemmaPlace),
+    /// A price that holds for a while.
+    Quote(Quote),
+    /// What the asker's account has.
+    Balance {
+        /// Credits that can be spent.
+        balance: u64,
+        /// Credits on hold for uploads under check.
+        held: u64,
+        /// How many receipts the account's chain has.
+        receipts: u64,
+    },
+    /// Receipts of the asker's chain in their order, at most [`RECEIPTS_MAX`].
+    Receipts(Vec<Receipt>),
+    /// The datagram is on its way, if its address can be reached.
+    ReachSent,
+    /// The asker has shown that packets to its address arrive.
+    Reached {
+        /// The Unix second until which that counts.
+        until_s: u64,
+    },
+    /// Events in their order, at most [`EVENTS_MAX`].
+    Events(Vec<Event>),
+    /// How much of the upload is there.
+    Part {
+        /// The bytes from its beginning on.
+        have: u32,
+    },
+    /// The directory that the router was given.
+    Directory(Box<SignedDirectory>),
+    /// The list of revoked keys that is in force.
+    Revocations {
+        /// Its number; 0 where there is none.
+        number: u64,
+    },
     /// Nothing was changed.
     Rejected(Rejection),
 }
@@ -127,17 +246,19 @@ pub struct ProgramStatus {
     pub bytes_discarded: u64,
     /// Packets beyond its rate, to which the policy's rule for those was applied.
     pub packets_over_budget: u64,
+    /// Whether it only counts: what it discarded is then what it would have discarded.
+    pub monitor: bool,
 }
 
 impl Canonical for ProgramStatus {
     fn write(&self, w: &mut Writer) {
-        w.array(12).uint(self.instance).bytes(&self.program_id).item(&self.class).uint(self.complexity);
+        w.array(13).uint(self.instance).bytes(&self.program_id).item(&self.class).uint(self.complexity);
         w.uint(self.cost).uint(u64::from(self.packet_rate)).uint(u64::from(self.seconds_left));
         w.uint(self.packets_seen).uint(self.bytes_seen).uint(self.packets_discarded).uint(self.bytes_discarded);
-        w.uint(self.packets_over_budget);
+        w.uint(self.packets_over_budget).flag(self.monitor);
     }
     fn read(r: &mut Reader<'_>) -> Result<ProgramStatus, Malformed> {
-        r.array(12, "a program's status of 12 items")?;
+        r.array(13, "a program's status of 13 items")?;
         Ok(ProgramStatus {
             instance: r.u64("the number of a program")?,
             program_id: r.fixed("a program's name of 32 bytes")?,
@@ -151,80 +272,8 @@ impl Canonical for ProgramStatus {
             packets_discarded: r.u64("a counter")?,
             bytes_discarded: r.u64("a counter")?,
             packets_over_budget: r.u64("a counter")?,
+            monitor: r.flag("whether the program only counts: 0 or 1")?,
         })
-    }
-}
-
-/// Why a request was not granted. Its text is one line without control characters, whoever wrote it.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Rejection {
-    code: String,
-    text: String,
-    instr: Option<u32>,
-}
-
-impl Rejection {
-    /// A rejection with a short stable `code` of letters, digits, `-` and `_`, a `text` for people, and the number of the
-    /// instruction that it is about. What does not fit is cut or replaced.
-    #[must_use]
-    pub fn new(code: &str, text: &str, instr: Option<u32>) -> Rejection {
-        let code = code.chars().filter(|&c| is_code(c)).take(CODE_BYTES_MAX).collect();
-        let mut line = String::new();
-        for c in text.chars() {
-            let c = if c.is_control() { ' ' } else { c };
-            if line.len() + c.len_utf8() > TEXT_BYTES_MAX {
-                break;
-            }
-            line.push(c);
-        }
-        Rejection { code, text: line, instr }
-    }
-    /// The short stable name of the reason.
-    #[must_use]
-    pub fn code(&self) -> &str {
-        &self.code
-    }
-    /// The reason in words.
-    #[must_use]
-    pub fn text(&self) -> &str {
-        &self.text
-    }
-    /// The number of the instruction that it is about.
-    #[must_use]
-    pub const fn instr(&self) -> Option<u32> {
-        self.instr
-    }
-}
-
-impl fmt::Display for Rejection {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&self.text)
-    }
-}
-
-const fn is_code(c: char) -> bool {
-    c.is_ascii_alphanumeric() || c == '-' || c == '_'
-}
-
-impl Canonical for Rejection {
-    fn write(&self, w: &mut Writer) {
-        w.array(3).text(&self.code).text(&self.text);
-        match self.instr {
-            None => w.null(),
-            Some(instr) => w.uint(u64::from(instr)),
-        };
-    }
-    fn read(r: &mut Reader<'_>) -> Result<Rejection, Malformed> {
-        const EXPECTED: &str = "a rejection: [code, one line of text, the number of an instruction or null]";
-        let malformed = r.malformed(EXPECTED);
-        r.array(3, EXPECTED)?;
-        let code = r.text(CODE_BYTES_MAX, EXPECTED)?;
-        let text = r.text(TEXT_BYTES_MAX, EXPECTED)?;
-        if !code.chars().all(is_code) || text.chars().any(char::is_control) {
-            return Err(malformed);
-        }
-        let instr = if r.null() { None } else { Some(r.u32(EXPECTED)?) };
-        Ok(Rejection { code: code.to_owned(), text: text.to_owned(), instr })
     }
 }
 
@@ -235,6 +284,18 @@ const SHOW: u64 = 3;
 const WITHDRAW: u64 = 4;
 const REJECTED: u64 = 5;
 const ADD_LEMMA: u64 = 6;
+const QUOTE: u64 = 7;
+const DEPOSIT: u64 = 8;
+const BALANCE: u64 = 9;
+const RECEIPTS: u64 = 10;
+const RENEW: u64 = 11;
+const REACH_ME: u64 = 12;
+const REACHED: u64 = 13;
+const EVENTS: u64 = 14;
+const PART: u64 = 15;
+const UPLOAD_OBJECT: u64 = 16;
+const DIRECTORY: u64 = 17;
+const REVOKE: u64 = 18;
 
 impl Canonical for Request {
     fn write(&self, w: &mut Writer) {
@@ -248,13 +309,25 @@ impl Canonical for Request {
             Request::Show { instance } => w.array(2).uint(SHOW).uint(*instance),
             Request::Withdraw(withdraw) => w.array(2).uint(WITHDRAW).item(withdraw),
             Request::AddLemma(lemma) => w.array(2).uint(ADD_LEMMA).item(lemma),
+            Request::Quote(ask) => w.array(2).uint(QUOTE).item(ask),
+            Request::Deposit(credit) => w.array(2).uint(DEPOSIT).item(&**credit),
+            Request::Balance => w.array(1).uint(BALANCE),
+            Request::Receipts { after } => w.array(2).uint(RECEIPTS).uint(*after),
+            Request::Renew(renew) => w.array(2).uint(RENEW).item(renew),
+            Request::ReachMe { port, padding } => w.array(3).uint(REACH_ME).uint(u64::from(*port)).bytes(padding),
+            Request::Reached(answer) => w.array(2).uint(REACHED).item(answer),
+            Request::Events { after } => w.array(2).uint(EVENTS).uint(*after),
+            Request::Part(part) => w.array(2).uint(PART).item(&**part),
+            Request::UploadObject { object } => w.array(2).uint(UPLOAD_OBJECT).bytes(object),
+            Request::Directory => w.array(1).uint(DIRECTORY),
+            Request::Revoke(list) => w.array(2).uint(REVOKE).item(&**list),
         };
     }
     fn read(r: &mut Reader<'_>) -> Result<Request, Malformed> {
         const EXPECTED: &str = "a request: [number, its fields]";
         let malformed = r.malformed(EXPECTED);
-        let len = r.array_up_to(2, EXPECTED)?;
-        match (r.uint(ADD_LEMMA, EXPECTED)?, len) {
+        let len = r.array_up_to(3, EXPECTED)?;
+        match (r.uint(REVOKE, EXPECTED)?, len) {
             (GET_POLICY, 2) => Ok(Request::GetPolicy {
                 kind: match r.uint(1, "a kind of principals: 0 (end users) or 1 (edge routers)")? {
                     0 => PrincipalKind::EndUser,
@@ -266,6 +339,28 @@ impl Canonical for Request {
             (SHOW, 2) => Ok(Request::Show { instance: r.u64("the number of a program")? }),
             (WITHDRAW, 2) => Ok(Request::Withdraw(r.item()?)),
             (ADD_LEMMA, 2) => Ok(Request::AddLemma(r.item()?)),
+            (QUOTE, 2) => Ok(Request::Quote(r.item()?)),
+            (DEPOSIT, 2) => Ok(Request::Deposit(Box::new(r.item()?))),
+            (BALANCE, 1) => Ok(Request::Balance),
+            (RECEIPTS, 2) => Ok(Request::Receipts { after: r.u64("the number of a receipt")? }),
+            (RENEW, 2) => Ok(Request::Renew(r.item()?)),
+            (REACH_ME, 3) => {
+                const PADDING: &str = "padding that makes the request as long as the datagram";
+                let port = r.u16("a port")?;
+                let malformed = r.malformed(PADDING);
+                let padding = r.bytes(REACH_PADDING_MAX, PADDING)?.to_vec();
+                if padding.len() < REACH_DATAGRAM_BYTES {
+                    Err(malformed)
+                } else {
+                    Ok(Request::ReachMe { port, padding })
+                }
+            }
+            (REACHED, 2) => Ok(Request::Reached(r.item()?)),
+            (EVENTS, 2) => Ok(Request::Events { after: r.u64("the number of an event")? }),
+            (PART, 2) => Ok(Request::Part(Box::new(r.item()?))),
+            (UPLOAD_OBJECT, 2) => Ok(Request::UploadObject { object: r.fixed("the digest of an upload of 32 bytes")? }),
+            (DIRECTORY, 1) => Ok(Request::Directory),
+            (REVOKE, 2) => Ok(Request::Revoke(Box::new(r.item()?))),
             _ => Err(malformed),
         }
     }
@@ -273,40 +368,69 @@ impl Canonical for Request {
 
 impl Canonical for Reply {
     fn write(&self, w: &mut Writer) {
-        w.array(2);
         match self {
-            Reply::Policy(policy) => w.uint(GET_POLICY).item(policy),
-            Reply::Receipt(receipt) => w.uint(UPLOAD).item(receipt),
-            Reply::List(list) => {
-                w.uint(LIST).array(list.len());
-                list.iter().fold(w, |w, status| w.item(status))
+            Reply::Policy(policy) => w.array(2).uint(GET_POLICY).item(policy),
+            Reply::Receipt(receipt) => w.array(2).uint(UPLOAD).item(receipt),
+            Reply::List(list) => write_list(w, LIST, list),
+            Reply::Status(status) => w.array(2).uint(SHOW).item(status),
+            Reply::Withdrawn(status) => w.array(2).uint(WITHDRAW).item(status),
+            Reply::Lemma(place) => w.array(2).uint(ADD_LEMMA).item(place),
+            Reply::Rejected(rejection) => w.array(2).uint(REJECTED).item(rejection),
+            Reply::Quote(quote) => w.array(2).uint(QUOTE).item(quote),
+            Reply::Balance { balance, held, receipts } => {
+                w.array(4).uint(BALANCE).uint(*balance).uint(*held).uint(*receipts)
             }
-            Reply::Status(status) => w.uint(SHOW).item(status),
-            Reply::Withdrawn(status) => w.uint(WITHDRAW).item(status),
-            Reply::Lemma(place) => w.uint(ADD_LEMMA).item(place),
-            Reply::Rejected(rejection) => w.uint(REJECTED).item(rejection),
+            Reply::Receipts(receipts) => write_list(w, RECEIPTS, receipts),
+            Reply::ReachSent => w.array(1).uint(REACH_ME),
+            Reply::Reached { until_s } => w.array(2).uint(REACHED).uint(*until_s),
+            Reply::Events(events) => write_list(w, EVENTS, events),
+            Reply::Part { have } => w.array(2).uint(PART).uint(u64::from(*have)),
+            Reply::Directory(directory) => w.array(2).uint(DIRECTORY).item(&**directory),
+            Reply::Revocations { number } => w.array(2).uint(REVOKE).uint(*number),
         };
     }
     fn read(r: &mut Reader<'_>) -> Result<Reply, Malformed> {
         const EXPECTED: &str = "a reply: [number, its content]";
-        r.array(2, EXPECTED)?;
-        Ok(match r.uint(ADD_LEMMA, EXPECTED)? {
-            GET_POLICY => Reply::Policy(r.item()?),
-            UPLOAD => Reply::Receipt(r.item()?),
-            LIST => {
-                let count = r.array_up_to(LIST_LEN_MAX, "a list within its limit")?;
-                let mut list = Vec::new();
-                for _ in 0..count {
-                    list.push(r.item()?);
-                }
-                Reply::List(list)
-            }
-            SHOW => Reply::Status(r.item()?),
-            WITHDRAW => Reply::Withdrawn(r.item()?),
-            REJECTED => Reply::Rejected(r.item()?),
-            _ => Reply::Lemma(r.item()?),
+        let malformed = r.malformed(EXPECTED);
+        let len = r.array_up_to(4, EXPECTED)?;
+        Ok(match (r.uint(REVOKE, EXPECTED)?, len) {
+            (GET_POLICY, 2) => Reply::Policy(r.item()?),
+            (UPLOAD, 2) => Reply::Receipt(r.item()?),
+            (LIST, 2) => Reply::List(read_list(r, LIST_LEN_MAX)?),
+            (SHOW, 2) => Reply::Status(r.item()?),
+            (WITHDRAW, 2) => Reply::Withdrawn(r.item()?),
+            (REJECTED, 2) => Reply::Rejected(r.item()?),
+            (ADD_LEMMA, 2) => Reply::Lemma(r.item()?),
+            (QUOTE, 2) => Reply::Quote(r.item()?),
+            (BALANCE, 4) => Reply::Balance {
+                balance: r.u64("an amount")?,
+                held: r.u64("an amount")?,
+                receipts: r.u64("how many receipts there are")?,
+            },
+            (RECEIPTS, 2) => Reply::Receipts(read_list(r, RECEIPTS_MAX)?),
+            (REACH_ME, 1) => Reply::ReachSent,
+            (REACHED, 2) => Reply::Reached { until_s: r.u64("the second until which it counts")? },
+            (EVENTS, 2) => Reply::Events(read_list(r, EVENTS_MAX)?),
+            (PART, 2) => Reply::Part { have: r.u32("how much is there")? },
+            (DIRECTORY, 2) => Reply::Directory(Box::new(r.item()?)),
+            (REVOKE, 2) => Reply::Revocations { number: r.u64("the number of a list")? },
+            _ => return Err(malformed),
         })
     }
+}
+
+fn write_list<'w, T: Canonical>(w: &'w mut Writer, number: u64, list: &[T]) -> &'w mut Writer {
+    w.array(2).uint(number).array(list.len());
+    list.iter().fold(w, |w, item| w.item(item))
+}
+
+fn read_list<T: Canonical>(r: &mut Reader<'_>, len_max: usize) -> Result<Vec<T>, Malformed> {
+    let count = r.array_up_to(len_max, "a list within its limit")?;
+    let mut list = Vec::new();
+    for _ in 0..count {
+        list.push(r.item()?);
+    }
+    Ok(list)
 }
 
 /// A message as it is read.
@@ -321,7 +445,7 @@ impl<T: Canonical> Canonical for Envelope<T> {
     }
     fn read(r: &mut Reader<'_>) -> Result<Envelope<T>, Malformed> {
         r.array(3, "a message: [version, id, body]")?;
-        let version = r.malformed("version 1 of the messages");
+        let version = r.malformed("version 2 of the messages");
         if r.u64("the version of a message")? != MESSAGE_VERSION {
             return Err(version);
         }
@@ -368,199 +492,4 @@ pub fn decode_reply(bytes: &[u8]) -> Result<(u32, Reply), Malformed> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::testing::{Random, Testbed, seed};
-    use vinet_trusted::addr::{Addr, Principal};
-
-    fn array<const N: usize>(random: &mut Random) -> [u8; N] {
-        random.bytes(N).try_into().unwrap()
-    }
-
-    /// A number whose length in CBOR is as often one as another.
-    fn number(random: &mut Random) -> u64 {
-        random.next() >> random.below(64)
-    }
-
-    fn principal(random: &mut Random) -> Principal {
-        match random.below(3) {
-            0 => Principal::EndUser(Addr::V4(random.next() as u32)),
-            1 => Principal::EndUser(Addr::V6(u128::from(random.next()))),
-            _ => Principal::edge_router(Addr::V4(random.next() as u32), random.below(33) as u8).unwrap(),
-        }
-    }
-
-    fn class(random: &mut Random) -> Class {
-        if random.below(2) == 0 { Class::Header } else { Class::Content }
-    }
-
-    fn status(random: &mut Random) -> ProgramStatus {
-        ProgramStatus {
-            instance: number(random),
-            program_id: array(random),
-            class: class(random),
-            complexity: number(random),
-            cost: number(random),
-            packet_rate: number(random) as u32,
-            seconds_left: number(random) as u32,
-            packets_seen: number(random),
-            bytes_seen: number(random),
-            packets_discarded: number(random),
-            bytes_discarded: number(random),
-            packets_over_budget: number(random),
-        }
-    }
-
-    fn request(random: &mut Random, testbed: &Testbed) -> Request {
-        match random.below(6) {
-            0 => Request::GetPolicy {
-                kind: if random.below(2) == 0 { PrincipalKind::EndUser } else { PrincipalKind::EdgeRouter },
-            },
-            1 => {
-                let proof_len = random.below(300) as usize;
-                let program_len = random.below(300) as usize;
-                let terms = Terms {
-                    router: testbed.router.public(),
-                    policy_id: array(random),
-                    lemma_root: array(random),
-                    program: random.bytes(program_len),
-                    proof: (random.below(3) > 0).then(|| random.bytes(proof_len)),
-                    principal: principal(random),
-                    class: class(random),
-                    complexity: number(random),
-                    cost: number(random),
-                    lifetime_s: number(random) as u32,
-                    packet_rate: number(random) as u32,
-                    nonce: array(random),
-                    expiry_s: number(random),
-                };
-                Request::Upload(Box::new(Upload::sign(terms, &testbed.owner)))
-            }
-            2 => Request::List,
-            3 => Request::Show { instance: number(random) },
-            4 => {
-                let (lemma_len, proof_len) = (random.below(300) as usize, random.below(300) as usize);
-                Request::AddLemma(NewLemma { lemma: random.bytes(lemma_len), proof: random.bytes(proof_len) })
-            }
-            _ => {
-                let (instance, expiry_s) = (number(random), number(random));
-                let router = testbed.router.public();
-                Request::Withdraw(Withdraw::sign(router, instance, array(random), expiry_s, &testbed.owner))
-            }
-        }
-    }
-
-    fn reply(random: &mut Random, testbed: &Testbed) -> Reply {
-        match random.below(6) {
-            0 => {
-                let terms = ReceiptTerms {
-                    instance: number(random),
-                    program_id: array(random),
-                    principal: principal(random),
-                    policy_id: array(random),
-                    class: class(random),
-                    complexity: number(random),
-                    cost: number(random),
-                    packet_rate: number(random) as u32,
-                    installed_s: number(random),
-                    ends_s: number(random),
-                    nonce: array(random),
-                };
-                Reply::Receipt(Receipt::sign(terms, &testbed.router))
-            }
-            1 => Reply::List((0..random.below(30)).map(|_| status(random)).collect()),
-            2 => Reply::Status(status(random)),
-            3 => Reply::Withdrawn(status(random)),
-            4 => Reply::Lemma(LemmaPlace { index: number(random) as u32, root: array(random) }),
-            _ => {
-                let instr = (random.below(2) == 0).then(|| number(random) as u32);
-                let (code_len, text_len) = (random.below(80) as usize, random.below(2000) as usize);
-                let code = String::from_utf8_lossy(&random.bytes(code_len)).into_owned();
-                let text = String::from_utf8_lossy(&random.bytes(text_len)).into_owned();
-                Reply::Rejected(Rejection::new(&code, &text, instr))
-            }
-        }
-    }
-
-    #[test]
-    fn messages_are_read_as_they_were_written_and_only_in_that_form() {
-        let testbed = Testbed::new();
-        let seed = seed();
-        let mut random = Random::new(seed);
-        for round in 0..1500 {
-            let id = number(&mut random) as u32;
-            let request = request(&mut random, &testbed);
-            let reply = reply(&mut random, &testbed);
-            let bytes = encode_request(id, &request);
-            assert_eq!(decode_request(&bytes), Ok((id, request)), "seed {seed}, round {round}");
-            damage(&mut random, bytes, |b| decode_request(b).ok().map(|(id, request)| encode_request(id, &request)));
-            let bytes = encode_reply(id, &reply);
-            assert_eq!(decode_reply(&bytes), Ok((id, reply)), "seed {seed}, round {round}");
-            damage(&mut random, bytes, |b| decode_reply(b).ok().map(|(id, reply)| encode_reply(id, &reply)));
-        }
-    }
-
-    /// Whatever is made of the bytes, what can be read is what would be written.
-    fn damage(random: &mut Random, bytes: Vec<u8>, read: impl Fn(&[u8]) -> Option<Vec<u8>>) {
-        for _ in 0..8 {
-            let mut changed = bytes.clone();
-            let at = random.below(changed.len() as u64) as usize;
-            match random.below(4) {
-                0 => changed[at] = random.next() as u8,
-                1 => changed.truncate(at),
-                2 => changed.insert(at, random.next() as u8),
-                _ => drop(changed.remove(at)),
-            }
-            if let Some(again) = read(&changed) {
-                assert_eq!(again, changed);
-            }
-        }
-    }
-
-    #[test]
-    fn lengths_that_lie_cost_nothing() {
-        // Arrays and strings that announce more than there is, at every place where one may stand.
-        for body in [&[0x9b, 0xff][..], &[0x82, 0x02, 0x9b, 0xff], &[0x82, 0x01, 0x9b, 0xff]] {
-            let mut bytes = vec![0x83, 0x01, 0x01];
-            bytes.extend_from_slice(body);
-            bytes.extend_from_slice(&[0xff; 7]);
-            assert!(decode_request(&bytes).is_err() && decode_reply(&bytes).is_err());
-        }
-        assert!(decode_reply(&[0x83, 0x01, 0x01, 0x82, 0x02, 0x19, 0x10, 0x01]).is_err());
-        // Nesting deeper than any message.
-        assert!(decode_request(&vec![0x81; 1_000_000]).is_err());
-    }
-
-    #[test]
-    fn a_full_list_fits_into_a_message() {
-        let most = ProgramStatus {
-            instance: u64::MAX,
-            program_id: [0xff; 32],
-            class: Class::Content,
-            complexity: u64::MAX,
-            cost: u64::MAX,
-            packet_rate: u32::MAX,
-            seconds_left: u32::MAX,
-            packets_seen: u64::MAX,
-            bytes_seen: u64::MAX,
-            packets_discarded: u64::MAX,
-            bytes_discarded: u64::MAX,
-            packets_over_budget: u64::MAX,
-        };
-        let list = vec![most; LIST_LEN_MAX];
-        assert!(encode_reply(u32::MAX, &Reply::List(list)).len() <= crate::limits::MESSAGE_BYTES_MAX);
-    }
-
-    #[test]
-    fn rejections_are_one_plain_line() {
-        let rejection =
-            Rejection::new("a b\n\u{1b}[31mc_d-e", &format!("one\r\ntwo\u{1b}[0m{}", "é".repeat(2000)), None);
-        assert_eq!(rejection.code(), "ab31mc_d-e");
-        assert!(rejection.text().starts_with("one  two [0m") && rejection.text().len() <= TEXT_BYTES_MAX);
-        assert!(!rejection.text().chars().any(char::is_control));
-        // A router that sends control characters is refused.
-        let mut w = Writer::new();
-        w.array(3).uint(1).uint(1).array(2).uint(REJECTED).array(3).text("no").text("a\nb").null();
-        assert!(decode_reply(&w.finish()).is_err());
-    }
-}
+mod tests;

@@ -1,12 +1,13 @@
-//! What is signed beside the sessions: uploads, withdrawals, policies and receipts.
+//! What is signed beside the sessions: uploads, renewals, withdrawals and policies.
 //!
-//! A signature outlives its session: a receipt proves to anyone with the authority's key what the router promised, and
-//! an upload what its owner asked for. Each covers every field beside it.
+//! A signature outlives its session: an upload proves to anyone with the authority's key what its owner asked for. Each
+//! covers every field beside it. What a router signs about accounts is in [`crate::receipt`] and [`crate::payment`].
 
 use crate::cbor::{self, Canonical, Malformed, Reader, Writer};
 use crate::digest::{Digest, Domain};
 use crate::identity::{Identity, IdentityError, PublicKey, RouterId, RouterPeer};
 use crate::limits::PROOF_BYTES_MAX;
+use crate::payment::{Quote, Tariff};
 use crate::verify::RequestFault;
 use std::fmt;
 use vinet_trusted::addr::Principal;
@@ -38,7 +39,7 @@ impl Class {
     pub fn of(program: &Program) -> Class {
         if program.words().is_empty() { Class::Header } else { Class::Content }
     }
-    const fn number(self) -> u64 {
+    pub(crate) const fn number(self) -> u64 {
         match self {
             Class::Header => 0,
             Class::Content => 1,
@@ -89,6 +90,12 @@ pub struct Terms {
     pub lifetime_s: u32,
     /// The packet rate that is asked for, in packets a second.
     pub packet_rate: u32,
+    /// What the owner pays for the whole lifetime, in credits; taken as it is offered.
+    pub payment: u64,
+    /// The router's quote that fixes the price; without one the tariff does.
+    pub quote: Option<Box<Quote>>,
+    /// Whether it is only to count what it would drop.
+    pub monitor: bool,
     /// What tells this request from every other one.
     pub nonce: [u8; 16],
     /// The Unix second after which the request is void.
@@ -106,16 +113,19 @@ impl Terms {
             None => digest.number(0),
             Some(proof) => digest.number(1).field(proof),
         };
-        digest
+        let digest = digest
             .field(&cbor::to_bytes(&self.principal))
             .number(self.class.number())
             .number(self.complexity)
             .number(self.cost)
             .number(u64::from(self.lifetime_s))
             .number(u64::from(self.packet_rate))
-            .field(&self.nonce)
-            .number(self.expiry_s)
-            .finish()
+            .number(self.payment);
+        let digest = match &self.quote {
+            None => digest.number(0),
+            Some(quote) => digest.number(1).field(&cbor::to_bytes(&**quote)),
+        };
+        digest.number(u64::from(self.monitor)).field(&self.nonce).number(self.expiry_s).finish()
     }
 }
 
@@ -138,6 +148,18 @@ impl Upload {
     pub const fn terms(&self) -> &Terms {
         &self.terms
     }
+    /// The one encoding.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        cbor::to_bytes(self)
+    }
+    /// The upload of these bytes.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn decode(bytes: &[u8]) -> Result<Upload, Malformed> {
+        cbor::from_bytes(bytes)
+    }
     pub(crate) fn into_terms(self) -> Terms {
         self.terms
     }
@@ -154,17 +176,21 @@ impl Upload {
 impl Canonical for Upload {
     fn write(&self, w: &mut Writer) {
         let t = &self.terms;
-        w.array(14).bytes(&t.router.0).bytes(&t.policy_id).bytes(&t.lemma_root).bytes(&t.program);
+        w.array(17).bytes(&t.router.0).bytes(&t.policy_id).bytes(&t.lemma_root).bytes(&t.program);
         match &t.proof {
             None => w.null(),
             Some(proof) => w.bytes(proof),
         };
         w.item(&t.principal).item(&t.class).uint(t.complexity).uint(t.cost);
-        w.uint(u64::from(t.lifetime_s)).uint(u64::from(t.packet_rate)).bytes(&t.nonce).uint(t.expiry_s);
-        w.bytes(&self.signature);
+        w.uint(u64::from(t.lifetime_s)).uint(u64::from(t.packet_rate)).uint(t.payment);
+        match &t.quote {
+            None => w.null(),
+            Some(quote) => w.item(&**quote),
+        };
+        w.flag(t.monitor).bytes(&t.nonce).uint(t.expiry_s).bytes(&self.signature);
     }
     fn read(r: &mut Reader<'_>) -> Result<Upload, Malformed> {
-        r.array(14, "an upload of 14 items")?;
+        r.array(17, "an upload of 17 items")?;
         Ok(Upload {
             terms: Terms {
                 router: PublicKey(r.fixed("the router's key of 32 bytes")?),
@@ -182,6 +208,9 @@ impl Canonical for Upload {
                 cost: r.u64("the declared cost")?,
                 lifetime_s: r.u32("the declared lifetime")?,
                 packet_rate: r.u32("a packet rate")?,
+                payment: r.u64("a payment")?,
+                quote: if r.null() { None } else { Some(Box::new(r.item()?)) },
+                monitor: r.flag("whether the program is only to count: 0 or 1")?,
                 nonce: r.fixed("a nonce of 16 bytes")?,
                 expiry_s: r.u64("an expiry")?,
             },
@@ -243,37 +272,129 @@ impl Canonical for Withdraw {
     }
 }
 
+/// A request that a program's lifetime begin anew, signed by its owner. The signature has not been looked at.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Renew {
+    pub(crate) router: RouterId,
+    pub(crate) instance: u64,
+    pub(crate) payment: u64,
+    pub(crate) nonce: [u8; 16],
+    pub(crate) expiry_s: u64,
+    signature: [u8; 64],
+}
+
+impl Renew {
+    /// Signs the request that `instance` at `router` run its whole lifetime from now on, for a `payment` in credits. It is
+    /// void after the Unix second `expiry_s`.
+    #[must_use]
+    pub fn sign(
+        router: RouterId,
+        instance: u64,
+        payment: u64,
+        nonce: [u8; 16],
+        expiry_s: u64,
+        identity: &Identity,
+    ) -> Renew {
+        let mut renew = Renew { router, instance, payment, nonce, expiry_s, signature: [0; 64] };
+        renew.signature = identity.sign(&renew.digest());
+        renew
+    }
+    /// The program that is to run on.
+    #[must_use]
+    pub const fn instance(&self) -> u64 {
+        self.instance
+    }
+    /// What the owner pays for it, in credits.
+    #[must_use]
+    pub const fn payment(&self) -> u64 {
+        self.payment
+    }
+    /// What tells this request from every other one.
+    #[must_use]
+    pub const fn nonce(&self) -> [u8; 16] {
+        self.nonce
+    }
+    /// The Unix second after which it is void.
+    #[must_use]
+    pub const fn expiry_s(&self) -> u64 {
+        self.expiry_s
+    }
+    fn digest(&self) -> [u8; 32] {
+        Digest::new(Domain::Renew)
+            .field(&self.router.0)
+            .number(self.instance)
+            .number(self.payment)
+            .field(&self.nonce)
+            .number(self.expiry_s)
+            .finish()
+    }
+    pub(crate) fn is_signed_by(&self, key: &PublicKey) -> bool {
+        key.has_signed(&self.digest(), &self.signature)
+    }
+}
+
+impl Canonical for Renew {
+    fn write(&self, w: &mut Writer) {
+        w.array(6).bytes(&self.router.0).uint(self.instance).uint(self.payment).bytes(&self.nonce);
+        w.uint(self.expiry_s).bytes(&self.signature);
+    }
+    fn read(r: &mut Reader<'_>) -> Result<Renew, Malformed> {
+        r.array(6, "a renewal of 6 items")?;
+        Ok(Renew {
+            router: PublicKey(r.fixed("the router's key of 32 bytes")?),
+            instance: r.u64("the number of a program")?,
+            payment: r.u64("a payment")?,
+            nonce: r.fixed("a nonce of 16 bytes")?,
+            expiry_s: r.u64("an expiry")?,
+            signature: r.fixed("a signature of 64 bytes")?,
+        })
+    }
+}
+
 /// A policy with the signature of the router that holds it. The signature has not been looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct SignedPolicy {
     policy: Vec<u8>,
     lemma_root: [u8; 32],
+    tariff: Tariff,
     signature: [u8; 64],
 }
 
 impl SignedPolicy {
-    /// Signs `policy` as the router that `identity` names.
+    /// Signs `policy`, and what the router takes for programs under it, as the router that `identity` names.
     #[must_use]
-    pub fn sign(policy: &Policy, lemma_root: [u8; 32], identity: &Identity) -> SignedPolicy {
-        let policy = policy.encode();
-        let signature = identity.sign(&SignedPolicy::digest(&identity.public(), &policy, &lemma_root));
-        SignedPolicy { policy, lemma_root, signature }
+    pub fn sign(policy: &Policy, lemma_root: [u8; 32], tariff: Tariff, identity: &Identity) -> SignedPolicy {
+        let mut signed = SignedPolicy { policy: policy.encode(), lemma_root, tariff, signature: [0; 64] };
+        signed.signature = identity.sign(&signed.digest(&identity.public()));
+        signed
     }
-    fn digest(router: &RouterId, policy: &[u8], lemma_root: &[u8; 32]) -> [u8; 32] {
-        Digest::new(Domain::Policy).field(&router.0).field(policy).field(lemma_root).finish()
+    fn digest(&self, router: &RouterId) -> [u8; 32] {
+        Digest::new(Domain::Policy)
+            .field(&router.0)
+            .field(&self.policy)
+            .field(&self.lemma_root)
+            .number(self.tariff.install)
+            .number(self.tariff.per_teracycle)
+            .number(self.tariff.per_gibibyte_day)
+            .number(self.tariff.check)
+            .finish()
     }
     /// The root of the lemmas that every owner's proofs may cite there.
     #[must_use]
     pub const fn lemma_root(&self) -> [u8; 32] {
         self.lemma_root
     }
+    /// What the router takes for programs; its word where [`SignedPolicy::verify`] has accepted it.
+    #[must_use]
+    pub const fn tariff(&self) -> Tariff {
+        self.tariff
+    }
     /// The policy that `router` signed, where its lemmas are those with the root `lemma_root`.
     ///
     /// # Errors
     /// [`RequestFault::BadSignature`], [`RequestFault::StaleManifest`], [`RequestFault::BadPolicy`].
     pub fn verify(&self, router: &RouterPeer, lemma_root: &[u8; 32]) -> Result<Policy, RequestFault> {
-        if !router.id().has_signed(&SignedPolicy::digest(&router.id(), &self.policy, &self.lemma_root), &self.signature)
-        {
+        if !router.id().has_signed(&self.digest(&router.id()), &self.signature) {
             return Err(RequestFault::BadSignature);
         }
         if self.lemma_root != *lemma_root {
@@ -285,110 +406,15 @@ impl SignedPolicy {
 
 impl Canonical for SignedPolicy {
     fn write(&self, w: &mut Writer) {
-        w.array(3).bytes(&self.policy).bytes(&self.lemma_root).bytes(&self.signature);
+        w.array(4).bytes(&self.policy).bytes(&self.lemma_root).item(&self.tariff).bytes(&self.signature);
     }
     fn read(r: &mut Reader<'_>) -> Result<SignedPolicy, Malformed> {
-        r.array(3, "a signed policy of 3 items")?;
+        r.array(4, "a signed policy of 4 items")?;
         Ok(SignedPolicy {
             policy: r.bytes(POLICY_BYTES_MAX, "a policy within its limit")?.to_vec(),
             lemma_root: r.fixed("a lemma root of 32 bytes")?,
+            tariff: r.item()?,
             signature: r.fixed("a signature of 64 bytes")?,
         })
-    }
-}
-
-/// What a receipt says.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct ReceiptTerms {
-    /// The number of the installed program at its router; never used twice.
-    pub instance: u64,
-    /// The BLAKE3 of the program's bytes.
-    pub program_id: [u8; 32],
-    /// The owner.
-    pub principal: Principal,
-    /// The policy that it was admitted under.
-    pub policy_id: [u8; 32],
-    /// The derived class.
-    pub class: Class,
-    /// The derived complexity, in cycles per packet.
-    pub complexity: u64,
-    /// The derived cost, in cycles per packet times seconds.
-    pub cost: u64,
-    /// The granted packet rate, in packets a second.
-    pub packet_rate: u32,
-    /// The Unix second of the installation.
-    pub installed_s: u64,
-    /// The Unix second at which the lifetime ends.
-    pub ends_s: u64,
-    /// The nonce of the upload.
-    pub nonce: [u8; 16],
-}
-
-impl Canonical for ReceiptTerms {
-    fn write(&self, w: &mut Writer) {
-        w.array(11).uint(self.instance).bytes(&self.program_id).item(&self.principal).bytes(&self.policy_id);
-        w.item(&self.class).uint(self.complexity).uint(self.cost).uint(u64::from(self.packet_rate));
-        w.uint(self.installed_s).uint(self.ends_s).bytes(&self.nonce);
-    }
-    fn read(r: &mut Reader<'_>) -> Result<ReceiptTerms, Malformed> {
-        r.array(11, "a receipt's terms of 11 items")?;
-        Ok(ReceiptTerms {
-            instance: r.u64("the number of a program")?,
-            program_id: r.fixed("a program's name of 32 bytes")?,
-            principal: r.item()?,
-            policy_id: r.fixed("a policy's name of 32 bytes")?,
-            class: r.item()?,
-            complexity: r.u64("a complexity")?,
-            cost: r.u64("a cost")?,
-            packet_rate: r.u32("a packet rate")?,
-            installed_s: r.u64("the second of the installation")?,
-            ends_s: r.u64("the second of the end")?,
-            nonce: r.fixed("a nonce of 16 bytes")?,
-        })
-    }
-}
-
-/// A router's signed word that a program is in force. The signature has not been looked at.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Receipt {
-    terms: ReceiptTerms,
-    signature: [u8; 64],
-}
-
-impl Receipt {
-    /// Signs `terms` as the router that `identity` names.
-    #[must_use]
-    pub fn sign(terms: ReceiptTerms, identity: &Identity) -> Receipt {
-        let signature = identity.sign(&Receipt::digest(&identity.public(), &terms));
-        Receipt { terms, signature }
-    }
-    fn digest(router: &RouterId, terms: &ReceiptTerms) -> [u8; 32] {
-        Digest::new(Domain::Receipt).field(&router.0).field(&cbor::to_bytes(terms)).finish()
-    }
-    /// What it says, unverified.
-    #[must_use]
-    pub const fn terms(&self) -> &ReceiptTerms {
-        &self.terms
-    }
-    /// What it says, if `router` signed it.
-    ///
-    /// # Errors
-    /// [`RequestFault::BadSignature`].
-    pub fn verify(&self, router: &RouterPeer) -> Result<&ReceiptTerms, RequestFault> {
-        if router.id().has_signed(&Receipt::digest(&router.id(), &self.terms), &self.signature) {
-            Ok(&self.terms)
-        } else {
-            Err(RequestFault::BadSignature)
-        }
-    }
-}
-
-impl Canonical for Receipt {
-    fn write(&self, w: &mut Writer) {
-        w.array(2).item(&self.terms).bytes(&self.signature);
-    }
-    fn read(r: &mut Reader<'_>) -> Result<Receipt, Malformed> {
-        r.array(2, "a receipt of 2 items")?;
-        Ok(Receipt { terms: r.item()?, signature: r.fixed("a signature of 64 bytes")? })
     }
 }

@@ -36,6 +36,7 @@ pub(crate) fn seed() -> u64 {
 
 use crate::ends::{Client, Now, Server};
 use crate::identity::{Authority, AuthorityKey, Identity, Subject, Validity, parse_principal};
+use crate::signed::{Class, Terms};
 use std::sync::Arc;
 use vinet_trusted::addr::Addr;
 
@@ -65,6 +66,27 @@ impl Testbed {
         let router = Arc::new(authority_key.issue_identity(router_named("edge-1"), valid).unwrap());
         Testbed { authority: Arc::new(authority_key.authority()), authority_key, owner, router }
     }
+    /// What the owner's upload says, good for a minute.
+    pub(crate) fn terms(&self) -> Terms {
+        Terms {
+            router: self.router.public(),
+            policy_id: [7; 32],
+            lemma_root: LEMMA_ROOT,
+            program: b"program".to_vec(),
+            proof: Some(b"proof".to_vec()),
+            principal: self.owner.principal().unwrap(),
+            class: Class::Header,
+            complexity: 100,
+            cost: 1000,
+            lifetime_s: 10,
+            packet_rate: 5,
+            payment: 0,
+            quote: None,
+            monitor: false,
+            nonce: [9; 16],
+            expiry_s: NOW_S + 60,
+        }
+    }
     pub(crate) fn client(&self) -> Client {
         Client::new(self.owner.clone(), self.authority.clone(), Some("edge-1".into()), at_ms(0)).unwrap()
     }
@@ -74,6 +96,16 @@ impl Testbed {
     /// The owner's secret key with someone else's certificate, and so on: what a thief has.
     pub(crate) fn mixed(secret: &Identity, certificate: &Identity) -> Arc<Identity> {
         Arc::new(Identity { secret: secret.secret.clone(), certificate: certificate.certificate.clone() })
+    }
+}
+
+/// Changes every bit of `bytes` in turn and asks `stands`, which answers false for everything but the bytes themselves.
+pub(crate) fn every_bit(bytes: &[u8], stands: impl Fn(&[u8]) -> bool) {
+    assert!(stands(bytes), "the whole does not stand");
+    for bit in 0..8 * bytes.len() {
+        let mut changed = bytes.to_vec();
+        changed[bit / 8] ^= 1 << (bit % 8);
+        assert!(!stands(&changed), "bit {bit} can be changed");
     }
 }
 

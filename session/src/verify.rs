@@ -1,8 +1,8 @@
 //! What a router checks of a request before it looks at the program.
 //!
 //! Holding an [`AuthenticUpload`] proves that the owner of the session signed every field of it for this router and the
-//! policy in force, that it has not expired, and that this router has not seen it before. What it proves about the
-//! program is nothing: that is the checker's.
+//! policy in force, that it has not expired, that this router has not seen it before, and that a quote which it cites is
+//! this router's own, for what it declares, and paid. What it proves about the program is nothing: that is the checker's.
 //!
 //! A replay by others is impossible already, for an upload counts only in a session of its own signer. The
 //! [`NonceCache`] keeps an owner's own retry from being installed twice while the router runs; it is empty after a
@@ -11,7 +11,7 @@
 use crate::identity::{Ownership, PublicKey, RouterId};
 use crate::limits::UPLOAD_EXPIRY_MAX_S;
 use crate::message::Rejection;
-use crate::signed::{Terms, Upload, Withdraw};
+use crate::signed::{Renew, Terms, Upload, Withdraw};
 use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 use vinet_trusted::addr::Principal;
@@ -24,6 +24,11 @@ pub enum RequestFault {
     WrongRouter {
         /// The one that it names.
         found: RouterId,
+    },
+    /// It names another authority.
+    WrongAuthority {
+        /// The one that it names.
+        found: PublicKey,
     },
     /// It is for another owner than the session's.
     WrongPrincipal {
@@ -58,6 +63,36 @@ pub enum RequestFault {
     TooManyRequests,
     /// A signed policy is not one.
     BadPolicy(PolicyError),
+    /// The quote that it cites is not this router's.
+    UnknownQuote,
+    /// The quote that it cites no longer holds.
+    QuoteExpired {
+        /// Its last second.
+        expiry_s: u64,
+        /// The clock here.
+        now_s: u64,
+    },
+    /// The quote that it cites is for another owner.
+    QuoteForAnother {
+        /// The one that it names.
+        found: Box<Principal>,
+    },
+    /// The quote that it cites is for another program.
+    QuoteDiffers {
+        /// In what.
+        what: &'static str,
+        /// What the quote is for.
+        quoted: u64,
+        /// What the upload declares.
+        declared: u64,
+    },
+    /// It pays less than the price.
+    Price {
+        /// The price, in credits.
+        needed: u64,
+        /// What is paid.
+        offered: u64,
+    },
 }
 
 impl RequestFault {
@@ -75,6 +110,11 @@ impl RequestFault {
             RequestFault::Replayed => "replayed",
             RequestFault::TooManyRequests => "too-many-requests",
             RequestFault::BadPolicy(_) => "bad-policy",
+            RequestFault::WrongAuthority { .. } => "wrong-authority",
+            RequestFault::UnknownQuote => "unknown-quote",
+            RequestFault::QuoteExpired { .. } => "quote-expired",
+            RequestFault::QuoteForAnother { .. } | RequestFault::QuoteDiffers { .. } => "quote-differs",
+            RequestFault::Price { .. } => "price",
         }
     }
 }
@@ -109,6 +149,21 @@ impl fmt::Display for RequestFault {
                 write!(f, "too many recent requests are remembered; wait up to {UPLOAD_EXPIRY_MAX_S} s")
             }
             RequestFault::BadPolicy(error) => write!(f, "the router signed what is no policy: {error}"),
+            RequestFault::WrongAuthority { found } => {
+                write!(f, "it was made by the authority with key {found}, which is not trusted here")
+            }
+            RequestFault::UnknownQuote => write!(f, "the quote was not made by this router; ask it for one"),
+            RequestFault::QuoteExpired { expiry_s, now_s } => write!(
+                f,
+                "the quote held until second {expiry_s}, and the router's clock says {now_s}; ask for another"
+            ),
+            RequestFault::QuoteForAnother { found } => write!(f, "the quote was made for {found}; ask for one"),
+            RequestFault::QuoteDiffers { what, quoted, declared } => {
+                write!(f, "the quote is for a {what} of {quoted}, and {declared} is declared; ask for another")
+            }
+            RequestFault::Price { needed, offered } => {
+                write!(f, "the price is {needed} credits, and {offered} are offered; pay {needed} or more")
+            }
         }
     }
 }
@@ -240,6 +295,9 @@ pub fn verify_upload(
     if !upload.is_signed_by(&owner.key()) {
         return Err(RequestFault::BadSignature);
     }
+    if let Some(quote) = &terms.quote {
+        quote.fits(terms, now_s)?;
+    }
     seen.insert(owner.key(), terms.nonce, terms.expiry_s, now_s)?;
     Ok(AuthenticUpload { terms: upload.into_terms(), owner: *owner })
 }
@@ -266,30 +324,39 @@ pub fn verify_withdraw(
     Ok(withdraw.instance)
 }
 
+/// The number of the program that `owner` asks to run on.
+///
+/// # Errors
+/// The first fault found; only a renewal without one is remembered in `seen`.
+pub fn verify_renew(
+    renew: &Renew,
+    owner: &Ownership,
+    router: &RouterId,
+    now_s: u64,
+    seen: &mut NonceCache,
+) -> Result<u64, RequestFault> {
+    if renew.router != *router {
+        return Err(RequestFault::WrongRouter { found: renew.router });
+    }
+    check_expiry(renew.expiry_s, now_s)?;
+    if !renew.is_signed_by(&owner.key()) {
+        return Err(RequestFault::BadSignature);
+    }
+    seen.insert(owner.key(), renew.nonce, renew.expiry_s, now_s)?;
+    Ok(renew.instance)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::identity::{Authority, Identity, Subject, Validity, parse_principal};
+    use crate::identity::{Identity, Subject, Validity, parse_principal};
     use crate::message::{Request, decode_request, encode_request};
-    use crate::signed::{Class, Receipt, ReceiptTerms, SignedPolicy};
+    use crate::payment::{Quote, QuoteTerms, Tariff};
+    use crate::signed::{Class, SignedPolicy};
     use crate::testing::{LEMMA_ROOT, NOW_S, Random, Testbed, router_named, seed};
 
     fn terms(testbed: &Testbed) -> Terms {
-        Terms {
-            router: testbed.router.public(),
-            policy_id: [7; 32],
-            lemma_root: LEMMA_ROOT,
-            program: b"program".to_vec(),
-            proof: Some(b"proof".to_vec()),
-            principal: testbed.owner.principal().unwrap(),
-            class: Class::Header,
-            complexity: 100,
-            cost: 1000,
-            lifetime_s: 10,
-            packet_rate: 5,
-            nonce: [9; 16],
-            expiry_s: NOW_S + 60,
-        }
+        testbed.terms()
     }
 
     fn owner(testbed: &Testbed) -> Ownership {
@@ -309,6 +376,70 @@ mod tests {
         assert_eq!(authentic.owner(), &owner(&testbed));
     }
 
+    fn quote(testbed: &Testbed) -> Quote {
+        let terms = terms(testbed);
+        let terms = QuoteTerms {
+            principal: terms.principal,
+            class: terms.class,
+            complexity: terms.complexity,
+            packet_rate: terms.packet_rate,
+            state_bytes: 0,
+            lifetime_s: terms.lifetime_s,
+            price: 7,
+            expiry_s: NOW_S + 30,
+            nonce: [4; 16],
+        };
+        Quote::sign(terms, &testbed.router)
+    }
+
+    #[test]
+    fn an_upload_that_cites_a_quote_pays_its_price() {
+        let testbed = Testbed::new();
+        let upload = |payment: u64, quote: Quote| {
+            let terms = Terms { payment, quote: Some(Box::new(quote)), ..terms(&testbed) };
+            verify(&testbed, Upload::sign(terms, &testbed.owner)).map(|_| ()).map_err(|fault| fault.code())
+        };
+        let good = quote(&testbed);
+        assert_eq!(upload(7, good.clone()), Ok(()));
+        assert_eq!(upload(6, good.clone()), Err("price"));
+        assert_eq!(upload(7, Quote::sign(good.terms().clone(), &testbed.owner)), Err("unknown-quote"));
+        let late = QuoteTerms { expiry_s: NOW_S - 1, ..good.terms().clone() };
+        assert_eq!(upload(7, Quote::sign(late, &testbed.router)), Err("quote-expired"));
+        // The quote that was signed cannot be put out of the upload, or another into its place.
+        let terms = Terms { payment: 7, quote: Some(Box::new(good.clone())), ..terms(&testbed) };
+        let dearer = Quote::sign(QuoteTerms { price: 8, ..good.terms().clone() }, &testbed.router);
+        for quote in [None, Some(Box::new(dearer))] {
+            let upload = Upload::sign(terms.clone(), &testbed.owner).with_terms(Terms { quote, ..terms.clone() });
+            assert_eq!(verify(&testbed, upload), Err(RequestFault::BadSignature));
+        }
+    }
+
+    #[test]
+    fn renewals_are_signed_for_one_program_at_one_router_and_price() {
+        let testbed = Testbed::new();
+        let (owner, router) = (owner(&testbed), testbed.router.public());
+        let check = |renew: &Renew, seen: &mut NonceCache| verify_renew(renew, &owner, &router, NOW_S, seen);
+        let mut seen = NonceCache::new(9, 9);
+        let good = Renew::sign(router, 5, 70, [3; 16], NOW_S + 9, &testbed.owner);
+        assert_eq!(check(&good, &mut seen), Ok(5));
+        assert_eq!(check(&good, &mut seen), Err(RequestFault::Replayed));
+        let mut seen = NonceCache::new(9, 9);
+        let elsewhere = Renew::sign(testbed.owner.public(), 5, 70, [3; 16], NOW_S + 9, &testbed.owner);
+        assert!(matches!(check(&elsewhere, &mut seen), Err(RequestFault::WrongRouter { .. })));
+        let late = Renew::sign(router, 5, 70, [3; 16], NOW_S - 1, &testbed.owner);
+        assert!(matches!(check(&late, &mut seen), Err(RequestFault::Expired { .. })));
+        let by_another = Renew::sign(router, 5, 70, [3; 16], NOW_S + 9, &testbed.router);
+        assert_eq!(check(&by_another, &mut seen), Err(RequestFault::BadSignature));
+        let alterations: [fn(&mut Renew); 4] =
+            [|r| r.instance = 6, |r| r.payment = 69, |r| r.nonce[0] = 0, |r| r.expiry_s += 1];
+        for alter in alterations {
+            let mut altered = good.clone();
+            alter(&mut altered);
+            assert_eq!(check(&altered, &mut seen), Err(RequestFault::BadSignature));
+        }
+        assert!(seen.is_empty(), "what does not count is not remembered");
+    }
+
     /// The upload that carries the signature of the good terms and says something else.
     fn altered(testbed: &Testbed, alter: impl FnOnce(&mut Terms)) -> Upload {
         let mut other = terms(testbed);
@@ -322,7 +453,7 @@ mod tests {
         let testbed = Testbed::new();
         // The fields that are compared before the signature is looked at name their own fault.
         let other = testbed.authority_key.issue_identity(router_named("x"), Validity::starting(0, 1)).unwrap().public();
-        let faults: [(Upload, &str); 14] = [
+        let faults: [(Upload, &str); 17] = [
             (altered(&testbed, |t| t.router = other), "wrong-router"),
             (altered(&testbed, |t| t.principal = parse_principal("192.0.2.8").unwrap()), "wrong-principal"),
             (altered(&testbed, |t| t.principal = parse_principal("192.0.2.7/32").unwrap()), "wrong-principal"),
@@ -336,6 +467,9 @@ mod tests {
             (altered(&testbed, |t| t.cost += 1), "bad-signature"),
             (altered(&testbed, |t| t.lifetime_s += 1), "bad-signature"),
             (altered(&testbed, |t| t.packet_rate += 1), "bad-signature"),
+            (altered(&testbed, |t| t.payment += 1), "bad-signature"),
+            (altered(&testbed, |t| t.quote = Some(Box::new(quote(&testbed)))), "bad-signature"),
+            (altered(&testbed, |t| t.monitor = true), "bad-signature"),
             (altered(&testbed, |t| t.expiry_s += 1), "bad-signature"),
         ];
         for (upload, code) in faults {
@@ -469,59 +603,22 @@ mod tests {
     }
 
     #[test]
-    fn policies_and_receipts_are_their_routers_words() {
+    fn policies_are_their_routers_words() {
         let testbed = Testbed::new();
-        let authority: &Authority = &testbed.authority;
-        let peer = authority.router(testbed.router.certificate(), NOW_S).unwrap();
+        let peer = testbed.authority.router(testbed.router.certificate(), NOW_S).unwrap();
         let other = testbed.authority_key.issue_identity(router_named("edge-1"), Validity::starting(NOW_S, 9)).unwrap();
         let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/policy/end-user.toml");
         let policy = crate::policy_file::load(&path).unwrap();
-        assert_eq!(
-            SignedPolicy::sign(&policy, LEMMA_ROOT, &testbed.router).verify(&peer, &LEMMA_ROOT),
-            Ok(policy.clone())
-        );
-        assert_eq!(
-            SignedPolicy::sign(&policy, LEMMA_ROOT, &other).verify(&peer, &LEMMA_ROOT),
-            Err(RequestFault::BadSignature)
-        );
-        assert_eq!(
-            SignedPolicy::sign(&policy, [0; 32], &testbed.router).verify(&peer, &LEMMA_ROOT),
-            Err(RequestFault::StaleManifest)
-        );
-        let terms = ReceiptTerms {
-            instance: 1,
-            program_id: [2; 32],
-            principal: parse_principal("192.0.2.7").unwrap(),
-            policy_id: [3; 32],
-            class: Class::Content,
-            complexity: 4,
-            cost: 5,
-            packet_rate: 6,
-            installed_s: 7,
-            ends_s: 8,
-            nonce: [9; 16],
-        };
-        assert_eq!(Receipt::sign(terms.clone(), &testbed.router).verify(&peer), Ok(&terms));
-        assert!(Receipt::sign(terms.clone(), &other).verify(&peer).is_err());
-        // Every bit of both, as they travel.
-        let replies = [
-            crate::message::Reply::Receipt(Receipt::sign(terms, &testbed.router)),
-            crate::message::Reply::Policy(SignedPolicy::sign(&policy, LEMMA_ROOT, &testbed.router)),
-        ];
-        for reply in replies {
-            let bytes = crate::message::encode_reply(1, &reply);
-            for bit in 0..8 * bytes.len() {
-                let mut changed = bytes.clone();
-                changed[bit / 8] ^= 1 << (bit % 8);
-                match crate::message::decode_reply(&changed) {
-                    Ok((1, crate::message::Reply::Receipt(receipt))) => assert!(receipt.verify(&peer).is_err()),
-                    Ok((1, crate::message::Reply::Policy(policy))) => {
-                        assert!(policy.verify(&peer, &LEMMA_ROOT).is_err())
-                    }
-                    Ok((1, other)) => panic!("bit {bit} makes it {other:?}"),
-                    _ => {}
-                }
-            }
-        }
+        let tariff = Tariff { install: 1, per_teracycle: 2, per_gibibyte_day: 3, check: 4 };
+        let sign = |root, identity: &Identity| SignedPolicy::sign(&policy, root, tariff, identity);
+        let good = sign(LEMMA_ROOT, &testbed.router);
+        assert_eq!((good.verify(&peer, &LEMMA_ROOT), good.tariff()), (Ok(policy.clone()), tariff));
+        assert_eq!(sign(LEMMA_ROOT, &other).verify(&peer, &LEMMA_ROOT), Err(RequestFault::BadSignature));
+        assert_eq!(sign([0; 32], &testbed.router).verify(&peer, &LEMMA_ROOT), Err(RequestFault::StaleManifest));
+        // Every bit, as it travels.
+        crate::testing::every_bit(&crate::cbor::to_bytes(&good), |changed| {
+            crate::cbor::from_bytes::<SignedPolicy>(changed)
+                .is_ok_and(|policy| policy.verify(&peer, &LEMMA_ROOT).is_ok())
+        });
     }
 }

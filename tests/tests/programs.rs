@@ -234,6 +234,9 @@ fn rejection(lab: &Lab, host: &Host, principal: &str, router: &str, program: &[u
             cost: 200 * u64::from(decoded.lifetime_s()),
             lifetime_s: decoded.lifetime_s(),
             packet_rate: policy.limits.packet_rate_default,
+            payment: 0,
+            quote: None,
+            monitor: false,
             nonce: fresh_nonce().expect("random bytes"),
             expiry_s: Now::read(Instant::now()).wall_s + 60,
         };

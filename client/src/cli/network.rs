@@ -18,9 +18,10 @@ use vinet_client::{file, template};
 use vinet_session::Now;
 use vinet_session::identity::{Authority, Identity};
 use vinet_session::message::{
-    Class, NewLemma, ProgramStatus, ReceiptTerms, Rejection, Reply, Request, Terms, Upload, Withdraw, fresh_nonce,
+    Class, NewLemma, ProgramStatus, Rejection, Reply, Request, Terms, Upload, Withdraw, fresh_nonce,
 };
 use vinet_session::policy_file;
+use vinet_session::receipt::Installed;
 use vinet_trusted::addr::Principal;
 use vinet_trusted::check::check;
 use vinet_trusted::lemma::LemmaStore;
@@ -331,6 +332,9 @@ impl Session {
             cost,
             lifetime_s,
             packet_rate,
+            payment: 0,
+            quote: None,
+            monitor: false,
             nonce,
             expiry_s: expiry_s(),
         };
@@ -344,9 +348,11 @@ impl Session {
         let terms = receipt
             .verify(self.link.router())
             .map_err(|fault| Failure::Unusable(format!("the router's receipt does not stand: {fault}")))?;
-        if terms.program_id != program_id || terms.nonce != nonce || terms.principal != self.principal {
-            return Err(Failure::Unusable("the router's receipt is for another program".to_string()));
-        }
+        let ours = terms.account == self.identity.public();
+        let terms = terms
+            .installed()
+            .filter(|i| ours && i.program_id == program_id && i.nonce == nonce && i.principal == self.principal)
+            .ok_or_else(|| Failure::Unusable("the router's receipt is for another program".to_string()))?;
         if json {
             return answer::print_json(&receipt_json(terms, lifetime_s, proof_bytes));
         }
@@ -432,7 +438,7 @@ fn no_home(option: &str) -> Failure {
     Failure::Unusable(format!("there is no home folder to look in; use {option} FILE"))
 }
 
-fn receipt_json(terms: &ReceiptTerms, lifetime_s: u32, proof_bytes: usize) -> serde_json::Value {
+fn receipt_json(terms: &Installed, lifetime_s: u32, proof_bytes: usize) -> serde_json::Value {
     json!({
         "instance": terms.instance,
         "program": hex(&terms.program_id),

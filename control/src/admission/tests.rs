@@ -2,7 +2,7 @@ use super::*;
 use proptest::prelude::*;
 use vinet_pktops::Lowerings;
 use vinet_session::identity::{Authority, AuthorityKey, Subject, Validity};
-use vinet_session::message::fresh_nonce;
+use vinet_session::message::{Tariff, fresh_nonce};
 use vinet_trusted::packet::Test;
 use vinet_trusted::policy::{Costs, Limits, OverBudget};
 use vinet_trusted::program::{ALL_PACKETS, AddrExpr, Field, Instr, Program};
@@ -129,7 +129,7 @@ impl Bench {
         let authority_key = AuthorityKey::generate("bench").unwrap();
         let subject = Subject::Router { name: "edge1".into(), addrs: vec![addr("192.0.2.1")] };
         let identity = authority_key.issue_identity(subject, Validity::starting(NOW.wall_s - 10, 1 << 30)).unwrap();
-        let policies = Policies::sign(vec![policy()], vinet_prover::library().root(), &identity);
+        let policies = Policies::sign(vec![policy()], vinet_prover::library().root(), Tariff::FREE, &identity);
         let terrain = Terrain {
             controlled: PrefixSet::new(vec![prefix("192.0.2.0/24"), prefix("10.7.0.0/16")]),
             own: vec![addr("192.0.2.1")],
@@ -172,6 +172,9 @@ impl Bench {
             cost,
             lifetime_s: program.lifetime_s(),
             packet_rate: 1_000,
+            payment: 0,
+            quote: None,
+            monitor: false,
             nonce: fresh_nonce().unwrap(),
             expiry_s: now.wall_s + 60,
         }
@@ -226,7 +229,7 @@ fn text(reply: &Reply) -> &str {
 }
 fn instance(reply: &Reply) -> u64 {
     match reply {
-        Reply::Receipt(receipt) => receipt.terms().instance,
+        Reply::Receipt(receipt) => receipt.terms().installed().expect("an installed program").instance,
         other => panic!("expected a receipt: {other:?}"),
     }
 }
@@ -240,7 +243,7 @@ fn a_lawful_program_is_installed_listed_shown_and_withdrawn() {
     let reply = bench.upload(&user, terms, NOW);
     let Reply::Receipt(receipt) = &reply else { panic!("{reply:?}") };
     let router = bench.authority.router(bench.admission.identity.certificate(), NOW.wall_s).unwrap();
-    assert_eq!(receipt.verify(&router).unwrap().ends_s, NOW.wall_s + 120);
+    assert_eq!(receipt.verify(&router).unwrap().installed().unwrap().ends_s, NOW.wall_s + 120);
     assert_eq!(bench.used().0, complexity * 1_000);
     assert!(bench.table.installed.contains(&InstallId(1)));
 
@@ -255,6 +258,38 @@ fn a_lawful_program_is_installed_listed_shown_and_withdrawn() {
     assert_eq!(code(&bench.withdraw(&user, 1, NOW)), "not-found");
     assert_eq!(bench.state(), (0, 0, 0, (0, 0), 0));
     assert!(bench.table.installed.is_empty());
+}
+
+#[test]
+fn the_receipts_of_an_owner_make_one_chain() {
+    let mut bench = Bench::new();
+    let users = [bench.user("198.51.100.7"), bench.user("198.51.100.8")];
+    let mut receipts = [Vec::new(), Vec::new()];
+    for (round, blocked) in (0u8..).zip(["192.0.2.66/32", "192.0.2.67/32", "192.0.2.68/32"]) {
+        for (user, receipts) in users.iter().zip(&mut receipts) {
+            let terms = bench.terms(user, &firewall(&[prefix(blocked)], 120), NOW);
+            let reply = bench.upload(user, Terms { nonce: [round; 16], ..terms }, NOW);
+            let Reply::Receipt(receipt) = reply else { panic!("{reply:?}") };
+            receipts.push(receipt);
+        }
+    }
+    let router = bench.authority.router(bench.admission.identity.certificate(), NOW.wall_s).unwrap();
+    for (user, receipts) in users.iter().zip(&receipts) {
+        assert_eq!(receipt::verify_chain(receipts, &router), Ok(()));
+        assert_eq!((receipts.len(), receipts[0].terms().account), (3, user.ownership.key()));
+    }
+}
+
+#[test]
+fn what_is_not_served_is_said() {
+    let mut bench = Bench::new();
+    let user = bench.user("198.51.100.7");
+    let good = bench.terms(&user, &firewall(&[prefix("192.0.2.66/32")], 30), NOW);
+    for terms in [Terms { payment: 1, ..good.clone() }, Terms { monitor: true, ..good }] {
+        let reply = bench.upload(&user, Terms { nonce: fresh_nonce().unwrap(), ..terms }, NOW);
+        assert_eq!(code(&reply), "not-served");
+    }
+    assert_eq!(bench.state(), (0, 0, 0, (0, 0), 0));
 }
 
 #[test]

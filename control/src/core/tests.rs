@@ -7,7 +7,7 @@ use std::path::PathBuf;
 
 use vinet_fastpath::port::memory::{MemoryConfig, MemoryHandle, MemoryPool, MemoryPort};
 use vinet_session::identity::{AuthorityKey, Subject, Validity, parse_principal};
-use vinet_session::message::{Class, NewLemma, Terms, Upload, Withdraw, fresh_nonce};
+use vinet_session::message::{Class, NewLemma, Tariff, Terms, Upload, Withdraw, fresh_nonce};
 use vinet_trusted::check::check;
 use vinet_trusted::policy::{Policy, PrincipalKind};
 use vinet_trusted::program::Program;
@@ -75,7 +75,7 @@ impl Testbed {
         let authority = key.authority();
         let subject = Subject::Router { name: "edge1".into(), addrs: Vec::new() };
         let identity = key.issue_identity(subject, Validity::starting(wall_s() - 10, 3600)).unwrap();
-        let policies = Policies::sign(vec![policy()], vinet_prover::library().root(), &identity);
+        let policies = Policies::sign(vec![policy()], vinet_prover::library().root(), Tariff::FREE, &identity);
         let pool = MemoryPool::new(4096, 2048);
         let (edge, _far_edge) = MemoryPort::wire(&MemoryConfig::new("edge", 1), &MemoryConfig::new("far", 2), 1);
         let (uplink, _far_uplink) = MemoryPort::wire(&MemoryConfig::new("uplink", 3), &MemoryConfig::new("far", 4), 1);
@@ -142,6 +142,9 @@ fn upload(client: &mut BlockingClient, user: &Identity, program: &Program, prove
         cost: checked.cost(),
         lifetime_s: program.lifetime_s(),
         packet_rate: policy.limits.packet_rate_default,
+        payment: 0,
+        quote: None,
+        monitor: false,
         nonce: fresh_nonce().unwrap(),
         expiry_s: wall_s() + 60,
     };
@@ -153,7 +156,7 @@ fn install(client: &mut BlockingClient, user: &Identity, lifetime_s: u32) -> u64
     let upload = upload(client, user, &program, true);
     let reply = client.ask(&Request::Upload(Box::new(upload))).unwrap();
     let Reply::Receipt(receipt) = reply else { panic!("{reply:?}") };
-    receipt.verify(client.router()).unwrap().instance
+    receipt.verify(client.router()).unwrap().installed().unwrap().instance
 }
 
 fn withdraw(client: &mut BlockingClient, user: &Identity, instance: u64) -> Reply {
@@ -253,6 +256,9 @@ fn a_lemma_is_checked_once_and_uploads_may_name_its_root() {
             cost: 0,
             lifetime_s: program.lifetime_s(),
             packet_rate: 1,
+            payment: 0,
+            quote: None,
+            monitor: false,
             nonce: fresh_nonce().unwrap(),
             expiry_s: wall_s() + 60,
         };

@@ -79,6 +79,9 @@ fn large_upload(testbed: &Testbed) -> Request {
         cost: 5,
         lifetime_s: 6,
         packet_rate: 7,
+        payment: 0,
+        quote: None,
+        monitor: false,
         nonce: [8; 16],
         expiry_s: NOW_S + 9,
     };
@@ -576,9 +579,9 @@ fn a_message_that_is_none_is_refused_and_the_client_told() {
     bad(b"\xff", "expected");
     bad(&message::encode_reply(1, &Reply::List(vec![])), "expected");
     bad(&message::encode_request(0, &Request::List), "numbered 0");
-    bad(&[0x83, 0x02, 0x01, 0x81, 0x02], "version 1");
+    bad(&[0x83, 0x01, 0x01, 0x81, 0x02], "version 2");
     // The list request with its id in two bytes, where one would do.
-    bad(&[0x83, 0x01, 0x18, 0x01, 0x81, 0x02], "one encoding");
+    bad(&[0x83, 0x02, 0x18, 0x01, 0x81, 0x02], "one encoding");
     let mut longer = message::encode_request(1, &Request::List);
     longer.push(0);
     bad(&longer, "one encoding");
