@@ -1,7 +1,11 @@
 //! The operator's socket: one JSON request a line, one JSON answer a line.
 //!
-//! A Unix socket with mode 0600: who may open the file may ask. The requests only read. Connections, line lengths and
-//! silence are bounded, as an operator's script can hang like anybody's.
+//! A Unix socket: who may open the file may ask, which is root alone unless the configuration gives the file another
+//! mode and a group. Who asks for a change is named in the log, as the kernel knows the peer. Connections, line lengths
+//! and silence are bounded, as an operator's script can hang like anybody's.
+
+mod command;
+mod connection;
 
 use std::fs;
 use std::io::{self, Read, Write};
@@ -12,8 +16,12 @@ use std::time::Duration;
 
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
-use serde::{Deserialize, Serialize};
+use nix::unistd::{Group, chown};
 use serde_json::Value;
+
+pub use command::{Command, CommandError, Pair};
+use connection::Connection;
+pub use connection::Peer;
 
 /// Connections at once; one more is closed.
 pub const CONNECTIONS_MAX: usize = 8;
@@ -26,54 +34,28 @@ const SILENCE_MAX_MS: u64 = 30_000;
 /// The longest that [`ask`] waits.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// What an operator can ask for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "lowercase")]
-pub enum Command {
-    /// All counters of the fast path, with the conservation equation.
-    Counters,
-    /// The installed programs.
-    Programs,
-    /// Routes and neighbours in force.
-    Fib,
-    /// Ports with their links and the devices' own counters.
-    Ports,
-    /// Sessions, admission and capacity.
-    Sessions,
+/// Who may open the socket.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Access {
+    /// The file's mode.
+    pub mode: u32,
+    /// The file's group; absent leaves the daemon's.
+    pub group: Option<String>,
 }
 
-impl Command {
-    /// All of them.
-    pub const ALL: [Command; 5] =
-        [Command::Counters, Command::Programs, Command::Fib, Command::Ports, Command::Sessions];
-
-    /// Its name in requests.
-    #[must_use]
-    pub fn name(self) -> &'static str {
-        match self {
-            Command::Counters => "counters",
-            Command::Programs => "programs",
-            Command::Fib => "fib",
-            Command::Ports => "ports",
-            Command::Sessions => "sessions",
+impl Access {
+    /// Gives the file at `path` this mode and group; the group first, so that nobody of another group is ever let in.
+    ///
+    /// # Errors
+    /// There is no such group, or the file is not ours.
+    fn apply(&self, path: &Path) -> io::Result<()> {
+        if let Some(name) = &self.group {
+            let missing = || io::Error::other(format!("there is no group `{name}` ([control] admin_group)"));
+            let group = Group::from_name(name)?.ok_or_else(missing)?;
+            chown(path, None, Some(group.gid))?;
         }
+        fs::set_permissions(path, fs::Permissions::from_mode(self.mode))
     }
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct Request {
-    cmd: String,
-}
-
-struct Connection {
-    stream: UnixStream,
-    input: Vec<u8>,
-    output: Vec<u8>,
-    written: usize,
-    active_ms: u64,
-    to_do: bool,
-    ended: bool,
 }
 
 /// The socket and its connections.
@@ -97,13 +79,12 @@ impl Admin {
     ///
     /// # Errors
     /// The socket cannot be made.
-    pub fn open(path: &Path, registry: Registry, token_base: usize) -> io::Result<Admin> {
+    pub fn open(path: &Path, access: &Access, registry: Registry, token_base: usize) -> io::Result<Admin> {
         // Made under another name and moved, so that under its own name it never has wider permissions.
         let fresh = path.with_extension(format!("{}.new", std::process::id()));
         let _ = fs::remove_file(&fresh);
         let mut listener = UnixListener::bind(&fresh)?;
-        let placed =
-            fs::set_permissions(&fresh, fs::Permissions::from_mode(0o600)).and_then(|()| fs::rename(&fresh, path));
+        let placed = access.apply(&fresh).and_then(|()| fs::rename(&fresh, path));
         if let Err(error) = placed {
             let _ = fs::remove_file(&fresh);
             return Err(error);
@@ -134,7 +115,7 @@ impl Admin {
     }
 
     /// Accepts, reads, answers through `answer`, and writes.
-    pub fn turn(&mut self, now_ms: u64, mut answer: impl FnMut(Command) -> Value) {
+    pub fn turn(&mut self, now_ms: u64, mut answer: impl FnMut(&Command, &Peer) -> Value) {
         while self.listener_ready {
             match self.listener.accept() {
                 Ok((stream, _)) => self.take(stream, now_ms),
@@ -159,15 +140,8 @@ impl Admin {
         if self.registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE).is_err() {
             return;
         }
-        self.connections[index] = Some(Connection {
-            stream,
-            input: Vec::new(),
-            output: Vec::new(),
-            written: 0,
-            active_ms: now_ms,
-            to_do: true,
-            ended: false,
-        });
+        // A peer that the kernel does not know is let go.
+        self.connections[index] = Connection::new(stream, now_ms).ok();
     }
 }
 
@@ -177,89 +151,15 @@ impl Drop for Admin {
     }
 }
 
-impl Connection {
-    /// `false` where it is to be closed.
-    fn serve(&mut self, now_ms: u64, answer: &mut impl FnMut(Command) -> Value) -> bool {
-        let mut buffer = [0u8; LINE_LEN_MAX];
-        loop {
-            if !self.write(now_ms) {
-                return false;
-            }
-            if self.written < self.output.len() {
-                return true;
-            }
-            if self.ended {
-                return false;
-            }
-            match self.stream.read(&mut buffer) {
-                Ok(0) => self.ended = true,
-                Ok(len) => {
-                    self.active_ms = now_ms;
-                    self.input.extend_from_slice(&buffer[..len]);
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => return false,
-            }
-            while let Some(end) = self.input.iter().position(|&b| b == b'\n') {
-                let line: Vec<u8> = self.input.drain(..=end).collect();
-                let reply = reply(&line, answer);
-                self.output.extend_from_slice(reply.to_string().as_bytes());
-                self.output.push(b'\n');
-                if self.output.len() > BACKLOG_LEN_MAX {
-                    return false;
-                }
-            }
-            if self.input.len() > LINE_LEN_MAX {
-                return false;
-            }
-        }
-    }
-
-    fn write(&mut self, now_ms: u64) -> bool {
-        while self.written < self.output.len() {
-            match self.stream.write(&self.output[self.written..]) {
-                Ok(0) => return false,
-                Ok(len) => {
-                    self.written += len;
-                    self.active_ms = now_ms;
-                }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
-                Err(_) => return false,
-            }
-        }
-        self.output.clear();
-        self.written = 0;
-        true
-    }
-}
-
-/// The answer to one line.
-fn reply(line: &[u8], answer: &mut impl FnMut(Command) -> Value) -> Value {
-    let known = || Command::ALL.map(Command::name).join(", ");
-    match serde_json::from_slice::<Request>(line) {
-        Err(error) => {
-            serde_json::json!({ "error": format!("expected {{\"cmd\":\"…\"}} with one of {}: {error}", known()) })
-        }
-        Ok(request) => match Command::ALL.into_iter().find(|command| command.name() == request.cmd) {
-            Some(command) => answer(command),
-            None => {
-                serde_json::json!({ "error": format!("unknown command `{}`; there are: {}", request.cmd, known()) })
-            }
-        },
-    }
-}
-
 /// Asks the router behind the socket at `path`, as an operator's program does.
 ///
 /// # Errors
 /// Nobody answers, or not in JSON.
-pub fn ask(path: &Path, command: Command) -> io::Result<Value> {
+pub fn ask(path: &Path, command: &Command) -> io::Result<Value> {
     let mut stream = StdUnixStream::connect(path)?;
     stream.set_read_timeout(Some(ASK_TIMEOUT))?;
     stream.set_write_timeout(Some(ASK_TIMEOUT))?;
-    stream.write_all(format!("{{\"cmd\":\"{}\"}}\n", command.name()).as_bytes())?;
+    stream.write_all(format!("{}\n", command.to_json()).as_bytes())?;
     stream.shutdown(std::net::Shutdown::Write)?;
     let mut text = Vec::new();
     stream.read_to_end(&mut text)?;
@@ -270,17 +170,41 @@ pub fn ask(path: &Path, command: Command) -> io::Result<Value> {
 mod tests {
     use super::*;
     use mio::{Events, Poll};
+    use std::os::unix::fs::MetadataExt;
+
+    fn open(path: &Path, poll: &Poll, mode: u32) -> Admin {
+        let access = Access { mode, group: None };
+        Admin::open(path, &access, poll.registry().try_clone().unwrap(), 10).unwrap()
+    }
+
+    #[test]
+    fn the_file_has_the_mode_and_the_group_of_the_configuration() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("edge1.sock");
+        let poll = Poll::new().unwrap();
+        drop(open(&path, &poll, 0o660));
+        let own = Group::from_gid(nix::unistd::getgid()).unwrap().unwrap();
+        let access = Access { mode: 0o660, group: Some(own.name) };
+        let admin = Admin::open(&path, &access, poll.registry().try_clone().unwrap(), 10).unwrap();
+        let metadata = fs::metadata(&path).unwrap();
+        assert_eq!((metadata.permissions().mode() & 0o777, metadata.gid()), (0o660, own.gid.as_raw()));
+        drop(admin);
+        let access = Access { mode: 0o660, group: Some("no such group".into()) };
+        let error = Admin::open(&path, &access, poll.registry().try_clone().unwrap(), 10).unwrap_err();
+        assert!(error.to_string().contains("there is no group `no such group`"), "{error}");
+        assert_eq!(fs::read_dir(dir.path()).unwrap().count(), 0, "nothing is left");
+    }
 
     #[test]
     fn an_operator_gets_an_answer_for_each_line_and_rubbish_an_error() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("edge1.sock");
         let mut poll = Poll::new().unwrap();
-        let mut admin = Admin::open(&path, poll.registry().try_clone().unwrap(), 10).unwrap();
+        let mut admin = open(&path, &poll, 0o600);
         assert_eq!(fs::metadata(&path).unwrap().permissions().mode() & 0o777, 0o600);
         let asked = path.clone();
         let operator = std::thread::spawn(move || {
-            let good = ask(&asked, Command::Counters).unwrap();
+            let good = ask(&asked, &Command::Counters).unwrap();
             let mut stream = StdUnixStream::connect(&asked).unwrap();
             stream.write_all(b"{\"cmd\":\"explode\"}\nrubbish\n").unwrap();
             stream.shutdown(std::net::Shutdown::Write).unwrap();
@@ -298,10 +222,12 @@ mod tests {
             for event in &events {
                 assert!(admin.event(event.token()));
             }
-            admin.turn(0, |command| serde_json::json!({ "command": command.name() }));
+            admin.turn(0, |command, peer| serde_json::json!({ "command": command.name(), "peer": peer.to_string() }));
         }
         let (good, text, closed) = operator.join().unwrap();
         assert_eq!(good["command"], "counters");
+        let (uid, gid) = (nix::unistd::getuid(), nix::unistd::getgid());
+        assert_eq!(good["peer"], format!("user {uid}, group {gid}, process {}", std::process::id()));
         let lines: Vec<&str> = text.lines().collect();
         assert!(lines[0].contains("unknown command `explode`; there are: counters"), "{text}");
         assert!(lines[1].contains("error"), "{text}");

@@ -24,6 +24,7 @@ use vinet_trusted::lemma::LemmaStore;
 use vinet_trusted::policy::{Policy, PrincipalKind};
 
 use crate::capacity::{Budget, Hold};
+use crate::census::Census;
 use crate::lemmas::{Lemmas, OpenedLemma};
 use crate::policies::Policies;
 use crate::wheel::{Timer, Wheel};
@@ -168,6 +169,7 @@ pub struct Admission {
     pending_of: AHashMap<Principal, usize>,
     next_instance: u64,
     decisions: Decisions,
+    census: Census,
 }
 
 impl fmt::Debug for Admission {
@@ -213,6 +215,7 @@ impl Admission {
             pending: AHashSet::new(),
             pending_of: AHashMap::new(),
             next_instance: 1,
+            census: Census::default(),
             decisions: Decisions::default(),
         }
     }
@@ -481,6 +484,7 @@ impl Admission {
         let next = head.next(now.wall_s, 0, 0, subject).expect("nothing is paid, and numbers do not run out");
         let receipt = Receipt::sign(next, &self.identity);
         head.push(&receipt).expect("it was made to be the next");
+        self.census.came(class, hold.cycles_per_second());
         self.by_owner.entry(terms.principal).or_default().insert(instance);
         self.programs.insert(
             instance,
@@ -557,6 +561,7 @@ impl Admission {
         table.withdraw(InstallId(instance))?;
         let Some(installed) = self.programs.remove(&instance) else { return Ok(()) };
         self.wheel.cancel(installed.timer);
+        self.census.went(installed.class, installed.hold.cycles_per_second());
         self.budget.release(installed.hold);
         self.receipts.remove(&installed.key);
         if let Some(own) = self.by_owner.get_mut(&installed.owner) {
@@ -626,6 +631,11 @@ impl Admission {
         self.programs.iter().map(move |(&instance, i)| (i.owner, status(instance, i, now, table)))
     }
 
+    /// One installed program with its owner, for the operator.
+    pub fn instance(&self, instance: u64, now: Now, table: &impl ProgramTable) -> Option<(Principal, ProgramStatus)> {
+        self.programs.get(&instance).map(|i| (i.owner, status(instance, i, now, table)))
+    }
+
     /// How many programs are installed.
     #[must_use]
     pub fn len(&self) -> usize {
@@ -645,6 +655,11 @@ impl Admission {
     #[must_use]
     pub fn budget(&self) -> &Budget {
         &self.budget
+    }
+    /// How many programs of each class there are.
+    #[must_use]
+    pub fn census(&self) -> &Census {
+        &self.census
     }
     /// What was decided so far.
     #[must_use]

@@ -17,6 +17,7 @@ use std::path::{Path, PathBuf};
 use vinet_session::identity::RouterId;
 use vinet_trusted::addr::{Addr, Prefix};
 
+use crate::admin::Access;
 pub use schedule::Schedule;
 pub use sources::SourceRules;
 pub use values::{AddrLen, Cidr, Idle, LogFormat, MemoryKind, QueueKind, Reach, Verify};
@@ -47,6 +48,8 @@ pub struct Config {
     pub capacity: Capacity,
     /// `[mempool]`
     pub mempool: Mempool,
+    /// `[metrics]`
+    pub metrics: Metrics,
     /// `[[expand]]`
     pub expand: Vec<Expand>,
     /// `[schedule]`
@@ -107,6 +110,8 @@ pub struct Control {
     pub listen: Vec<SocketAddr>,
     /// The admin socket.
     pub admin_socket: PathBuf,
+    /// Who may open it.
+    pub admin_access: Access,
     /// The form of log lines.
     pub log_format: LogFormat,
     /// Whether owners have to show that packets to their addresses reach them.
@@ -213,6 +218,13 @@ pub struct Mempool {
     pub buffers: u32,
     /// Buffers that each worker keeps at hand.
     pub cache: u32,
+}
+
+/// What Prometheus is told.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Metrics {
+    /// Where it can fetch `/metrics`; absent leaves it off.
+    pub listen: Option<SocketAddr>,
 }
 
 /// Why a configuration was not accepted. The operator is at fault.
@@ -340,6 +352,12 @@ impl Config {
                     format!("core {core} does not exist or is off line; this machine has {}", list(&online)),
                 ));
             }
+        }
+        if let Some(group) = &self.control.admin_access.group
+            && !nix::unistd::Group::from_name(group).is_ok_and(|found| found.is_some())
+        {
+            let what = format!("there is no group `{group}`; make it with `groupadd --system {group}`");
+            return Err(self.machine("[control] admin_group", what));
         }
         for (key, path) in
             [("[router] identity", &self.router.identity), ("[router] authority", &self.router.authority)]

@@ -6,7 +6,9 @@
 //! looks again at once while there was work, after a millisecond while there was some lately, and after
 //! [`QUIET_WAIT`] otherwise.
 
+mod sample;
 mod view;
+mod why;
 
 pub use view::mac_text;
 
@@ -35,6 +37,7 @@ use crate::config::{Config, PORTS_MAX};
 use crate::judges::{Case, Judged, Judges};
 use crate::lemmas::Lemmas;
 use crate::log;
+use crate::metrics::Metrics;
 use crate::plane::{Plane, PlaneError};
 use crate::policies::Policies;
 use crate::server::{Desk, ListenError, Server, SessionId};
@@ -79,6 +82,13 @@ pub enum CoreError {
         /// The system's reason.
         reason: std::io::Error,
     },
+    /// The metrics' address cannot be listened on.
+    Metrics {
+        /// Where.
+        address: SocketAddr,
+        /// The system's reason.
+        reason: std::io::Error,
+    },
     /// The kernel's side.
     Plane(PlaneError),
 }
@@ -92,6 +102,11 @@ impl fmt::Display for CoreError {
                 f,
                 "{}: cannot make the admin socket: {reason}; run as root, or set [control] admin_socket",
                 path.display()
+            ),
+            CoreError::Metrics { address, reason } => write!(
+                f,
+                "cannot listen on {address} for the metrics: {reason}; [metrics] listen must be a free port of an \
+                 address of this machine"
             ),
             CoreError::Plane(error) => write!(f, "{error}"),
         }
@@ -252,6 +267,7 @@ pub struct Core<H> {
     office: Office,
     server: Server,
     admin: Admin,
+    metrics: Option<Metrics>,
     plane: Option<Plane>,
     fib: FibWriter,
     slow_path: SlowPath,
@@ -312,8 +328,8 @@ impl<H: PortHandle> Core<H> {
         })
         .map_err(CoreError::Loop)?;
         let path = config.control.admin_socket.clone();
-        let admin =
-            Admin::open(&path, registry()?, TOKENS_ADMIN).map_err(|reason| CoreError::Admin { path, reason })?;
+        let admin = Admin::open(&path, &config.control.admin_access, registry()?, TOKENS_ADMIN)
+            .map_err(|reason| CoreError::Admin { path, reason })?;
         let server = Server::new(identity, authority, limits, registry()?, TOKENS_SERVER);
         Ok(Core {
             links_up: vec![true; handles.len()],
@@ -325,6 +341,7 @@ impl<H: PortHandle> Core<H> {
             office: Office { admission, table, judges },
             server,
             admin,
+            metrics: None,
             plane,
             fib,
             slow_path,
@@ -343,8 +360,18 @@ impl<H: PortHandle> Core<H> {
     /// # Errors
     /// [`CoreError::Listen`] with the first that cannot be had.
     pub fn listen(&mut self) -> Result<Vec<SocketAddr>, CoreError> {
+        self.metrics = self.config.metrics.listen.map(|address| self.start_metrics(address)).transpose()?;
         let addresses = self.config.control.listen.clone();
         addresses.into_iter().map(|address| self.server.listen(address).map_err(CoreError::Listen)).collect()
+    }
+
+    fn start_metrics(&self, address: SocketAddr) -> Result<Metrics, CoreError> {
+        let waker = Arc::clone(&self.stopper.waker);
+        let wake = move || {
+            // Where waking fails the loop finds the question at its next turn.
+            let _ = waker.wake();
+        };
+        Metrics::start(address, wake).map_err(|reason| CoreError::Metrics { address, reason })
     }
 
     /// Stops when a byte comes from `signals`, the reading end of a signal handler's pipe.
@@ -363,6 +390,11 @@ impl<H: PortHandle> Core<H> {
     #[must_use]
     pub fn config(&self) -> &Config {
         &self.config
+    }
+    /// Where the metrics are, once the core listens.
+    #[must_use]
+    pub fn metrics(&self) -> Option<SocketAddr> {
+        self.metrics.as_ref().map(Metrics::address)
     }
     /// The ports, in order.
     #[must_use]
@@ -466,6 +498,7 @@ impl<H: PortHandle> Core<H> {
         }
         more |= self.server.turn(&mut self.office, now);
         self.serve_operators(now);
+        self.serve_metrics();
         if instant >= self.next_tick {
             self.next_tick = instant + TICK;
             self.tick(instant, now)?;

@@ -2,13 +2,14 @@
 //!
 //! [`daemon`] starts and ends a router; [`core`] is its one event loop, around [`server`] (strangers' sessions),
 //! [`admission`] (which programs run) with the [`judges`] (proof checks off the loop) and [`lemmas`] (what proofs may cite), [`plane`] (the workers' way to
-//! the kernel and back, over [`kernel`]) and [`admin`] (the operator's socket). [`doctor`] says what a node lacks before that. Workers and ports are
+//! the kernel and back, over [`kernel`]), [`admin`] (the operator's socket) and [`metrics`] (what Prometheus is told). [`doctor`] says what a node lacks before that. Workers and ports are
 //! `vinet-fastpath`'s; the protocol itself is `vinet-session`'s.
 #![forbid(unsafe_code)]
 
 pub mod admin;
 pub mod admission;
 pub mod capacity;
+pub mod census;
 pub mod config;
 pub mod core;
 pub mod daemon;
@@ -19,6 +20,7 @@ pub mod lemmas;
 pub mod lock;
 pub mod log;
 pub mod lookahead;
+pub mod metrics;
 pub mod plane;
 pub mod policies;
 pub mod scheduler;

@@ -2,12 +2,13 @@
 
 #![forbid(unsafe_code)]
 
+mod ctl;
+
 use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand, ValueEnum};
-use vinet_control::admin::{self, Command as AdminCommand};
 use vinet_control::config::{Config, LogFormat};
 use vinet_control::daemon::{self, Prepared};
 use vinet_control::doctor::{self, Machine};
@@ -38,14 +39,8 @@ struct Arguments {
 
 #[derive(Subcommand)]
 enum Subcommands {
-    /// Asks a running router, and prints one JSON object.
-    Ctl {
-        /// The router's admin socket.
-        #[arg(long, value_name = "PATH")]
-        socket: PathBuf,
-        /// What to ask for.
-        what: What,
-    },
+    /// Asks a running router, or has it change something, and prints one JSON object.
+    Ctl(ctl::Arguments),
     /// Says whether this node has what a router needs, and what to type where it has not. Changes nothing.
     Doctor {
         /// The configuration to look with; without it, only what every router needs is looked at.
@@ -63,36 +58,10 @@ enum Format {
     Json,
 }
 
-#[derive(Clone, Copy, ValueEnum)]
-enum What {
-    /// All counters of the fast path, with the conservation equation.
-    Counters,
-    /// The installed programs.
-    Programs,
-    /// Routes and neighbours in force.
-    Fib,
-    /// Ports with their links and the devices' own counters.
-    Ports,
-    /// Sessions, admission and capacity.
-    Sessions,
-}
-
-impl What {
-    fn command(self) -> AdminCommand {
-        match self {
-            What::Counters => AdminCommand::Counters,
-            What::Programs => AdminCommand::Programs,
-            What::Fib => AdminCommand::Fib,
-            What::Ports => AdminCommand::Ports,
-            What::Sessions => AdminCommand::Sessions,
-        }
-    }
-}
-
 fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
-        Some(Subcommands::Ctl { socket, what }) => ctl(&socket, what.command()),
+        Some(Subcommands::Ctl(arguments)) => ctl::run(&arguments),
         Some(Subcommands::Doctor { config, json }) => examine(config.as_deref(), json),
         None => router(&arguments),
     }
@@ -155,20 +124,4 @@ fn examine(config: Option<&Path>, json: bool) -> ExitCode {
     // Whoever reads may have read enough: a closed pipe is no failure of the examination.
     let _ = std::io::stdout().write_all(text.as_bytes());
     if doctor::is_fit(&findings) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
-}
-
-fn ctl(socket: &Path, command: AdminCommand) -> ExitCode {
-    match admin::ask(socket, command) {
-        Ok(answer) => {
-            println!("{answer}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!(
-                "vinetd: no answer from {}: {error}; is the router running, and is this its [control] admin_socket?",
-                socket.display()
-            );
-            ExitCode::from(UNUSABLE)
-        }
-    }
 }

@@ -207,18 +207,18 @@ fn it_starts_answers_its_operator_refuses_a_twin_and_ends_cleanly() {
     }
     assert_eq!(std::fs::read_to_string(&ready).unwrap(), "192.0.2.1:7400 [2001:db8:1::1]:7400\n");
 
-    for ask in Ask::ALL {
-        assert!(admin::ask(&folder.socket(), ask).unwrap().get("error").is_none(), "{ask:?}");
+    for ask in Ask::PLAIN {
+        assert!(admin::ask(&folder.socket(), &ask).unwrap().get("error").is_none(), "{ask:?}");
     }
-    let counters = admin::ask(&folder.socket(), Ask::Counters).unwrap();
+    let counters = admin::ask(&folder.socket(), &Ask::Counters).unwrap();
     assert_eq!(counters["balance"]["difference"], 0);
-    let fib = admin::ask(&folder.socket(), Ask::Fib).unwrap();
+    let fib = admin::ask(&folder.socket(), &Ask::Fib).unwrap();
     let routes = fib["routes"].to_string();
     assert!(routes.contains("\"0.0.0.0/0\"") && routes.contains("\"2001:db8:1::1\""), "{routes}");
 
     let said = folder.refusal();
     assert!(said.contains("a router named `edge1` runs already (process "), "{said}");
-    assert!(admin::ask(&folder.socket(), Ask::Ports).is_ok(), "the first goes on");
+    assert!(admin::ask(&folder.socket(), &Ask::Ports).is_ok(), "the first goes on");
 
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.end(), Some(0));
@@ -289,7 +289,7 @@ fn the_doctor_foresees_what_a_start_would_end_in() {
     assert_eq!((status, failed(&findings)), (Some(1), vec!["instance".to_owned()]), "{findings:#?}");
     let process = format!("as process {}", daemon.child.id());
     assert!(findings.iter().any(|finding| finding["found"].as_str().unwrap().ends_with(&process)), "{findings:#?}");
-    assert!(admin::ask(&folder.socket(), Ask::Ports).is_ok(), "the router goes on");
+    assert!(admin::ask(&folder.socket(), &Ask::Ports).is_ok(), "the router goes on");
     drop(daemon);
 
     for (from, to, check) in [
@@ -347,7 +347,7 @@ fn unusable_arguments_exit_with_2() {
         ),
         (&["doctor", "--frobnicate"], "--frobnicate"),
         (&["ctl", "--socket", "/nonexistent.sock", "counters"], "is the router running"),
-        (&["ctl", "--socket", "/nonexistent.sock", "explode"], "possible values"),
+        (&["ctl", "--socket", "/nonexistent.sock", "explode"], "unrecognized subcommand"),
     ] {
         let (status, said) = vinetd(arguments);
         assert_eq!(status, Some(2), "{arguments:?}: {said}");

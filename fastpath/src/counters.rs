@@ -101,6 +101,8 @@ totals! {
     turns,
     /// Turns in which nothing was received.
     turns_empty,
+    /// Nanoseconds of the turns in which there was something to do.
+    busy_ns,
 }
 
 /// What one worker counts, in plain numbers.

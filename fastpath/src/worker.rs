@@ -69,6 +69,8 @@ pub(crate) struct Worker<R, T: TxQueue, P> {
     stop: Arc<AtomicBool>,
     board: CounterBoard,
     clock: Clock,
+    /// When the turn began that had something to do, until the next begins.
+    busy_since_ns: Option<u64>,
     idle: Idle,
     rx: Vec<Option<R>>,
     /// Where some port's packets are not kept on one worker by their source.
@@ -146,6 +148,7 @@ where
             stop: parts.stop,
             board: parts.board,
             clock: Clock::get(),
+            busy_since_ns: None,
             idle: settings.idle,
             rx: parts.rx,
             distributor: parts.distributor,
@@ -202,6 +205,9 @@ where
     fn turn(&mut self) -> bool {
         self.reader.quiescent();
         let now_ns = self.clock.now_ns();
+        if let Some(since_ns) = self.busy_since_ns.take() {
+            self.exit.tally.totals.busy_ns += now_ns.saturating_sub(since_ns);
+        }
         self.exit.now_ns = now_ns;
         if self.exit.room.len() > 0 || self.exit.expander.as_ref().is_some_and(|e| e.earliest_ns() <= now_ns) {
             self.attend_to_waiting(now_ns);
@@ -220,6 +226,8 @@ where
         totals.queued = self.exit.queues.iter().map(|queue| queue.len() as u64).sum();
         totals.turns += 1;
         totals.turns_empty += u64::from(received == 0);
+        // The next turn begins when this one ends, so the one reading of the clock serves both.
+        self.busy_since_ns = (!is_idle).then_some(now_ns);
         if !is_idle || totals.turns.is_multiple_of(SHOW_TURNS) {
             self.board.show(&mut self.exit.tally);
         }

@@ -38,6 +38,20 @@ fn both_families_are_forwarded_in_order_with_one_hop_counted() {
 }
 
 #[test]
+fn a_worker_is_busy_while_there_is_something_to_do() {
+    let mut lab = lab();
+    let start = std::time::Instant::now();
+    lab.wait_for("an idle worker has made turns", |counts| counts.turns > 0);
+    assert_eq!(lab.counters.snapshot().busy_ns, 0);
+    let frames = vec![udp(0, "10.0.0.2", "10.0.1.2", 64, &[1; 30]); 32];
+    lab.send(0, &frames);
+    lab.expect(1, frames.len());
+    lab.wait_for("the time of the busy turns", |counts| counts.busy_ns > 0);
+    let counts = lab.stop();
+    assert!(u128::from(counts.busy_ns) < start.elapsed().as_nanos());
+}
+
+#[test]
 fn what_is_for_the_router_goes_to_its_twin_and_comes_back_from_it() {
     let mut lab = lab();
     let arp = [&[0xff; 6], &host_mac(0)[..], &[8, 6, 0, 1, 8, 0, 6, 4, 0, 1], &[0; 40]].concat();

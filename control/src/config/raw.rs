@@ -15,8 +15,8 @@ use vinet_trusted::addr::{Addr, Prefix};
 use super::schedule::{self, RawSchedule};
 use super::sources::{self, RawSources};
 use super::{
-    AddrLen, Capacity, Cidr, Config, ConfigError, Control, Eal, Expand, Idle, Limits, LogFormat, MemoryKind, Mempool,
-    PORTS_MAX, Port, QueueKind, Reach, Route, Router, Verify, WORKERS_MAX, Workers,
+    Access, AddrLen, Capacity, Cidr, Config, ConfigError, Control, Eal, Expand, Idle, Limits, LogFormat, MemoryKind,
+    Mempool, Metrics, PORTS_MAX, Port, QueueKind, Reach, Route, Router, Verify, WORKERS_MAX, Workers,
 };
 
 #[derive(Deserialize)]
@@ -39,6 +39,8 @@ struct RawConfig {
     schedule: RawSchedule,
     #[serde(default)]
     sources: RawSources,
+    #[serde(default)]
+    metrics: RawMetrics,
 }
 
 #[derive(Deserialize)]
@@ -80,6 +82,8 @@ struct RawControl {
     core: Option<Spanned<usize>>,
     listen: Spanned<Vec<SocketAddr>>,
     admin_socket: Option<PathBuf>,
+    admin_mode: Option<Spanned<String>>,
+    admin_group: Option<Spanned<String>>,
     #[serde(default)]
     log_format: LogFormat,
     #[serde(default)]
@@ -153,6 +157,12 @@ struct RawExpand {
     router: Spanned<String>,
     program: Spanned<String>,
     port: Option<Spanned<u16>>,
+}
+
+#[derive(Deserialize, Default)]
+#[serde(deny_unknown_fields)]
+struct RawMetrics {
+    listen: Option<SocketAddr>,
 }
 
 /// The file's name and text, to say where something is.
@@ -245,6 +255,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
         expand,
         schedule,
         sources,
+        metrics: Metrics { listen: raw.metrics.listen },
     })
 }
 
@@ -380,11 +391,44 @@ fn control(source: &Source<'_>, raw: RawControl, router: &Router, workers: &Work
         core: raw.core.map(Spanned::into_inner),
         listen: raw.listen.into_inner(),
         admin_socket: raw.admin_socket.unwrap_or_else(|| router.run_dir.join(format!("{}.sock", router.name))),
+        admin_access: admin_access(source, raw.admin_mode, raw.admin_group)?,
         log_format: raw.log_format,
         reach: raw.reach,
         reach_time_s: source.number(raw.reach_time_s, "[control] reach_time_s", 3_600, 1..=31_536_000)?,
         limits: Limits { half_open: limits.half_open.min(limits.sessions), ..limits },
     })
+}
+
+/// Who may open the admin socket. Connecting to a socket takes the right to write to its file.
+fn admin_access(
+    source: &Source<'_>,
+    mode: Option<Spanned<String>>,
+    group: Option<Spanned<String>>,
+) -> Result<Access, ConfigError> {
+    let group = group.filter(|name| !name.get_ref().is_empty());
+    let mut access = Access { mode: if group.is_some() { 0o660 } else { 0o600 }, group: None };
+    if let Some(text) = mode {
+        let refuse = |what: String| Err(source.invalid(&text.span(), "[control] admin_mode", what));
+        access.mode = match u32::from_str_radix(text.get_ref(), 8) {
+            Ok(mode) if mode & 0o600 != 0o600 || mode > 0o777 => {
+                return refuse(format!("`{}` must let the owner read and write, as 0600 or 0660", text.get_ref()));
+            }
+            Ok(mode) if mode & 0o007 != 0 => {
+                let what = "lets everybody on this machine command the router; use a group";
+                return refuse(format!("`{}` {what}: admin_group, and 0660", text.get_ref()));
+            }
+            Ok(mode) => mode,
+            Err(_) => return refuse(format!("`{}` is no mode: three octal digits, as 0660", text.get_ref())),
+        };
+    }
+    if let Some(name) = group {
+        if access.mode & 0o060 != 0o060 {
+            let what = "admin_mode does not let the group in; leave it out, or make it \"0660\"";
+            return Err(source.invalid(&name.span(), "[control] admin_group", what));
+        }
+        access.group = Some(name.into_inner());
+    }
+    Ok(access)
 }
 
 fn ports(source: &Source<'_>, raw: Spanned<Vec<RawPort>>) -> Result<Vec<Port>, ConfigError> {

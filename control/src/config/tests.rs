@@ -63,6 +63,7 @@ fn every_commented_key_of_the_shipped_file_is_a_real_one_and_shows_its_default()
     assert_eq!(config.control.admin_socket, defaults.control.admin_socket);
     assert_eq!(config.workers.burst, defaults.workers.burst);
     assert_eq!(config.workers.window_packets, defaults.workers.window_packets);
+    assert_eq!((config.metrics.listen.map(|address| address.port()), defaults.metrics.listen), (Some(9477), None));
     assert_eq!((config.expand.len(), defaults.expand.len()), (1, 0));
     assert_eq!(config.expand[0].identity, Path::new("/etc/vinet/192.0.2.1_24.key"));
     assert_eq!((config.expand[0].port, config.expand[0].program[0]), (7401, 0x0e));
@@ -115,6 +116,10 @@ fn values_that_cannot_be_meant_are_refused_with_their_line() {
         ("# codel_target_us = 5000", "codel_target_us = 100_000", "not less than codel_interval_ms, 100 ms"),
         ("# codel_interval_ms = 100", "codel_interval_ms = 0", "0 is not in 1 to 100000"),
         ("# burst = 32", "burst = 65", "65 is not in 1 to 64"),
+        ("# admin_mode = \"0600\"", "admin_mode = \"0666\"", "lets everybody on this machine command the router"),
+        ("# admin_mode = \"0600\"", "admin_mode = \"rw\"", "`rw` is no mode"),
+        ("# admin_mode = \"0600\"", "admin_mode = \"0060\"", "must let the owner read and write"),
+        ("# admin_group = \"\"", "admin_group = \"vinet\"\nadmin_mode = \"0600\"", "does not let the group in"),
         ("\"127.0.0.1:7400\"", "\"127.0.0.1\"", "invalid socket address"),
         ("\"127.0.0.1:7400\"", "\"192.0.2.1:7400\"", "192.0.2.1:7400 is named twice"),
         ("# half_open = 64 ", "half_open = 999 ", "999 is more than the 256 sessions"),

@@ -1,5 +1,7 @@
 //! The whole daemon in this process, over ports in memory and without the kernel's side.
 
+mod operator;
+
 use super::*;
 use std::io::Write;
 use std::net::TcpStream;
@@ -25,6 +27,7 @@ struct Testbed {
     key: AuthorityKey,
     authority: Authority,
     address: SocketAddr,
+    metrics: SocketAddr,
     admin: PathBuf,
     stopper: Stopper,
     thread: Option<std::thread::JoinHandle<()>>,
@@ -66,6 +69,8 @@ impl Testbed {
             memory_bytes = 1_000_000_000
             [control.limits]
             programs = 1000
+            [metrics]
+            listen = "127.0.0.1:0"
             "#,
             dir.path().display()
         );
@@ -92,12 +97,13 @@ impl Testbed {
         )
         .unwrap();
         let address = core.listen().unwrap()[0];
+        let metrics = core.metrics().unwrap();
         let stopper = core.stopper();
         let thread = std::thread::spawn(move || {
             core.run().unwrap();
             daemon::end::<MemoryPort, _>(core, workers);
         });
-        Testbed { key, authority, address, admin, stopper, thread: Some(thread), _dir: dir }
+        Testbed { key, authority, address, metrics, admin, stopper, thread: Some(thread), _dir: dir }
     }
 
     fn user(&self, principal: &str) -> Arc<Identity> {
@@ -110,7 +116,7 @@ impl Testbed {
     }
 
     fn operator(&self, command: Command) -> serde_json::Value {
-        admin::ask(&self.admin, command).unwrap()
+        admin::ask(&self.admin, &command).unwrap()
     }
 }
 

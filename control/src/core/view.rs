@@ -6,8 +6,10 @@ use vinet_fastpath::drop_reason::DropReason;
 use vinet_fastpath::flow_table::InstallId;
 use vinet_fastpath::port::PortHandle;
 use vinet_session::Now;
+use vinet_session::message::ProgramStatus;
+use vinet_trusted::addr::Principal;
 
-use super::{Core, Office};
+use super::{Core, Office, why};
 use crate::admin::Command;
 use crate::plane::Plane;
 use crate::server::Server;
@@ -17,15 +19,16 @@ const ROWS_MAX: usize = 10_000;
 
 impl<H: PortHandle> Core<H> {
     pub(super) fn serve_operators(&mut self, now: Now) {
-        let (office, server, plane, counters, handles) =
-            (&self.office, &self.server, &self.plane, &self.counters, &self.handles);
-        let verify = self.config.router.verify;
-        self.admin.turn(now.mono_ms, |command| match command {
+        let (config, office, server, plane, counters, handles) =
+            (&self.config, &self.office, &self.server, &self.plane, &self.counters, &self.handles);
+        let verify = config.router.verify;
+        self.admin.turn(now.mono_ms, |command, _peer| match command {
             Command::Counters => all_counters(counters, office, server, plane.as_ref(), handles),
             Command::Programs => programs(office, now),
             Command::Fib => plane.as_ref().map_or_else(|| json!({ "routes": [], "neighbours": [] }), fib),
             Command::Ports => ports(handles),
             Command::Sessions => sessions(office, server, &format!("{verify:?}").to_lowercase()),
+            Command::Why(pair) => why::answer(config, office, plane.as_ref(), *pair, now),
         });
     }
 }
@@ -83,29 +86,32 @@ fn programs(office: &Office, now: Now) -> Value {
         .admission
         .all(now, &office.table)
         .take(ROWS_MAX)
-        .map(|(owner, status)| {
-            let counts = office.table.program_counts(InstallId(status.instance)).unwrap_or_default();
-            json!({
-                "instance": status.instance,
-                "owner": owner.to_string(),
-                "program_id": hex(&status.program_id),
-                "class": format!("{:?}", status.class).to_lowercase(),
-                "complexity": status.complexity,
-                "cost": status.cost,
-                "packet_rate": status.packet_rate,
-                "seconds_left": status.seconds_left,
-                "packets_seen": status.packets_seen,
-                "bytes_seen": status.bytes_seen,
-                "packets_discarded": status.packets_discarded,
-                "bytes_discarded": status.bytes_discarded,
-                "packets_over_budget": status.packets_over_budget,
-                "packets_generated": counts.generated_packets,
-                "bytes_generated": counts.generated_bytes,
-                "packets_generate_refused": counts.generate_refused_packets,
-            })
-        })
+        .map(|(owner, status)| program(office, &owner, &status))
         .collect();
     json!({ "installed": office.admission.len(), "programs": list })
+}
+
+/// One program, with what it did.
+pub(super) fn program(office: &Office, owner: &Principal, status: &ProgramStatus) -> Value {
+    let counts = office.table.program_counts(InstallId(status.instance)).unwrap_or_default();
+    json!({
+        "instance": status.instance,
+        "owner": owner.to_string(),
+        "program_id": hex(&status.program_id),
+        "class": status.class.to_string(),
+        "complexity": status.complexity,
+        "cost": status.cost,
+        "packet_rate": status.packet_rate,
+        "seconds_left": status.seconds_left,
+        "packets_seen": status.packets_seen,
+        "bytes_seen": status.bytes_seen,
+        "packets_discarded": status.packets_discarded,
+        "bytes_discarded": status.bytes_discarded,
+        "packets_over_budget": status.packets_over_budget,
+        "packets_generated": counts.generated_packets,
+        "bytes_generated": counts.generated_bytes,
+        "packets_generate_refused": counts.generate_refused_packets,
+    })
 }
 
 fn fib(plane: &Plane) -> Value {

@@ -1,0 +1,193 @@
+//! What an operator can ask for, and the way from a line to it.
+
+use std::fmt;
+use std::net::IpAddr;
+
+use serde::Deserialize;
+use serde::de::DeserializeOwned;
+use serde_json::{Map, Value, json};
+
+/// Nearest names of commands that differ in more than this are no help.
+const NEAREST_DISTANCE_MAX: usize = 3;
+
+/// What an operator can ask for.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Command {
+    /// All counters of the fast path, with the conservation equation.
+    Counters,
+    /// The installed programs.
+    Programs,
+    /// Routes and neighbours in force.
+    Fib,
+    /// Ports with their links and the devices' own counters.
+    Ports,
+    /// Sessions, admission and capacity.
+    Sessions,
+    /// Which programs act on packets from one address to another, and what they did.
+    Why(Pair),
+}
+
+/// A source and a destination.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Pair {
+    /// The source.
+    pub src: IpAddr,
+    /// The destination.
+    pub dst: IpAddr,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Nothing {}
+
+/// Why a line is no command. The operator is at fault.
+#[derive(Debug)]
+pub enum CommandError {
+    /// Not a JSON object with a `cmd`.
+    Malformed {
+        /// What is wrong with it.
+        what: String,
+    },
+    /// No command has this name.
+    Unknown {
+        /// The name.
+        name: String,
+    },
+    /// The command's arguments are not as it needs them.
+    Arguments {
+        /// The command.
+        name: String,
+        /// What is wrong with them.
+        what: String,
+    },
+}
+
+impl fmt::Display for CommandError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let known = || Command::NAMES.join(", ");
+        match self {
+            CommandError::Malformed { what } => {
+                write!(f, "expected {{\"cmd\":\"…\"}} with one of {}: {what}", known())
+            }
+            CommandError::Unknown { name } => {
+                write!(f, "unknown command `{name}`; ")?;
+                match nearest(name) {
+                    Some(nearest) => write!(f, "did you mean `{nearest}`?"),
+                    None => write!(f, "there are: {}", known()),
+                }
+            }
+            CommandError::Arguments { name, what } => write!(f, "`{name}`: {what}"),
+        }
+    }
+}
+impl std::error::Error for CommandError {}
+
+fn nearest(name: &str) -> Option<&'static str> {
+    let ranked = Command::NAMES.into_iter().map(|known| (strsim::damerau_levenshtein(name, known), known));
+    ranked.min().filter(|(distance, known)| *distance <= NEAREST_DISTANCE_MAX.min(known.len() / 2)).map(|(_, n)| n)
+}
+
+impl Command {
+    /// The names of all commands.
+    pub const NAMES: [&'static str; 6] = ["counters", "programs", "fib", "ports", "sessions", "why"];
+
+    /// The commands that need no arguments and change nothing.
+    pub const PLAIN: [Command; 5] =
+        [Command::Counters, Command::Programs, Command::Fib, Command::Ports, Command::Sessions];
+
+    /// The command of one line, a JSON object: its name in `cmd`, its arguments beside it.
+    ///
+    /// # Errors
+    /// [`CommandError`]
+    pub fn parse(line: &[u8]) -> Result<Command, CommandError> {
+        let malformed = |what: String| CommandError::Malformed { what };
+        let mut object: Map<String, Value> =
+            serde_json::from_slice(line).map_err(|error| malformed(error.to_string()))?;
+        let name = match object.remove("cmd") {
+            Some(Value::String(name)) => name,
+            Some(other) => return Err(malformed(format!("{other} is no name"))),
+            None => return Err(malformed("there is no `cmd`".to_owned())),
+        };
+        let arguments = Value::Object(object);
+        let parsed = match name.as_str() {
+            "counters" => plain(arguments, Command::Counters),
+            "programs" => plain(arguments, Command::Programs),
+            "fib" => plain(arguments, Command::Fib),
+            "ports" => plain(arguments, Command::Ports),
+            "sessions" => plain(arguments, Command::Sessions),
+            "why" => with(arguments, Command::Why),
+            _ => return Err(CommandError::Unknown { name }),
+        };
+        parsed.map_err(|error| CommandError::Arguments { name, what: error.to_string() })
+    }
+
+    /// Its name in requests.
+    #[must_use]
+    pub fn name(&self) -> &'static str {
+        match self {
+            Command::Counters => "counters",
+            Command::Programs => "programs",
+            Command::Fib => "fib",
+            Command::Ports => "ports",
+            Command::Sessions => "sessions",
+            Command::Why(_) => "why",
+        }
+    }
+
+    /// As a request: what [`Command::parse`] reads.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        match self {
+            Command::Why(Pair { src, dst }) => json!({ "cmd": "why", "src": src, "dst": dst }),
+            plain => json!({ "cmd": plain.name() }),
+        }
+    }
+}
+
+fn plain(arguments: Value, command: Command) -> Result<Command, serde_json::Error> {
+    serde_json::from_value(arguments).map(|Nothing {}| command)
+}
+
+fn with<A: DeserializeOwned>(arguments: Value, command: impl Fn(A) -> Command) -> Result<Command, serde_json::Error> {
+    serde_json::from_value(arguments).map(command)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_written_is_read_back() {
+        let pair = Pair { src: "192.0.2.1".parse().unwrap(), dst: "2001:db8::1".parse().unwrap() };
+        for command in Command::PLAIN.into_iter().chain([Command::Why(pair)]) {
+            assert!(Command::NAMES.contains(&command.name()));
+            assert_eq!(Command::parse(command.to_json().to_string().as_bytes()).unwrap(), command);
+        }
+    }
+
+    #[test]
+    fn every_name_is_a_commands() {
+        for name in Command::NAMES {
+            let parsed = Command::parse(format!("{{\"cmd\":\"{name}\",\"nonsense\":1}}").as_bytes());
+            assert!(matches!(&parsed, Err(CommandError::Arguments { name: of, .. }) if of == name), "{parsed:?}");
+        }
+    }
+
+    #[test]
+    fn a_slip_is_told_with_what_was_expected() {
+        for (line, words) in [
+            ("rubbish", "expected {\"cmd\":\"…\"} with one of counters, programs"),
+            ("{}", "there is no `cmd`"),
+            ("{\"cmd\":7}", "7 is no name"),
+            ("{\"cmd\":\"explode\"}", "unknown command `explode`; there are: counters"),
+            ("{\"cmd\":\"conters\"}", "did you mean `counters`?"),
+            ("{\"cmd\":\"counters\",\"port\":1}", "`counters`: unknown field `port`"),
+            ("{\"cmd\":\"why\",\"src\":\"192.0.2.1\"}", "`why`: missing field `dst`"),
+            ("{\"cmd\":\"why\",\"src\":\"192.0.2.1\",\"dst\":\"me\"}", "`why`: invalid IP address"),
+        ] {
+            let said = Command::parse(line.as_bytes()).expect_err(line).to_string();
+            assert!(said.contains(words), "{line}: {said}");
+        }
+    }
+}
