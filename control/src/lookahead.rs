@@ -5,7 +5,7 @@
 //! changed (one more waits, capacity came back, time passed) and says for one of them after the other: admit it, or
 //! refuse it. A program that runs is never put out again for another's sake (no preemption), and no rule knows what
 //! comes later; what it may look at are the [`Settings::window`] programs that have waited longest. What waits is
-//! bounded, and nothing waits longer than its patience.
+//! bounded, and nothing waits longer than its patience; what is more than the whole capacity does not wait at all.
 //!
 //! The rules, compared by `vinet-perf admission` with one another, with the offline optimum and with upper bounds of it:
 //!
@@ -121,7 +121,7 @@ pub struct Settings {
 pub enum Verdict {
     /// It is admitted: take its capacity before the next question.
     Admit,
-    /// Its patience has ended and there was no room for it.
+    /// Its patience has ended and there was no room for it, or it is more than the whole capacity.
     Full,
     /// Its patience has ended and it does not pay what room costs now.
     Price {
@@ -135,13 +135,15 @@ pub enum Verdict {
 pub struct Lookahead<T> {
     settings: Settings,
     waiting: VecDeque<(Job, T)>,
+    /// Those that gave way to denser ones, to be refused.
+    given_up: VecDeque<(Job, T)>,
 }
 
 impl<T> Lookahead<T> {
     /// Nothing waits.
     #[must_use]
     pub fn new(settings: Settings) -> Lookahead<T> {
-        Lookahead { settings, waiting: VecDeque::new() }
+        Lookahead { settings, waiting: VecDeque::new(), given_up: VecDeque::new() }
     }
 
     /// How many wait.
@@ -160,13 +162,20 @@ impl<T> Lookahead<T> {
         self.waiting.iter().map(|(job, _)| job.until_us).min()
     }
 
-    /// Has a program wait for [`Lookahead::decide`].
+    /// Has a program wait for [`Lookahead::decide`]. Where as many wait as may, the one that pays least for what it takes
+    /// gives way to one that pays more.
     ///
     /// # Errors
-    /// The program, where as many wait as may.
+    /// The program, where it does not pay more than any of them.
     pub fn offer(&mut self, job: Job, item: T) -> Result<(), T> {
         if self.waiting.len() >= self.settings.waiting_max {
-            return Err(item);
+            let all = self.waiting.iter().enumerate();
+            let least = all.min_by(|a, b| self.by_density(&a.1.0, &b.1.0)).map(|(at, (least, _))| (at, *least));
+            let gives_way = least.filter(|(_, least)| self.by_density(least, &job).is_lt());
+            let Some((at, _)) = gives_way.filter(|_| self.given_up.len() < self.settings.waiting_max) else {
+                return Err(item);
+            };
+            self.given_up.extend(self.waiting.remove(at));
         }
         self.waiting.push_back((job, item));
         Ok(())
@@ -175,6 +184,9 @@ impl<T> Lookahead<T> {
     /// Decides about one program, where one can be decided about at `now_us` with `free` capacity. Ask again until there
     /// is none, with what is free then.
     pub fn decide(&mut self, now_us: u64, free: &Load) -> Option<(Verdict, Job, T)> {
+        if let Some((job, item)) = self.given_up.pop_front() {
+            return Some((Verdict::Full, job, item));
+        }
         let (at, verdict) = self.next(now_us, free)?;
         let (job, item) = self.waiting.remove(at)?;
         Some((verdict, job, item))
@@ -209,7 +221,8 @@ impl<T> Lookahead<T> {
         if let Some((at, _)) = admitted {
             return Some((at, Verdict::Admit));
         }
-        let (at, (job, _)) = self.waiting.iter().enumerate().find(|(_, (job, _))| job.until_us <= now_us)?;
+        let is_over = |job: &Job| job.until_us <= now_us || !self.settings.whole.holds(&job.load);
+        let (at, (job, _)) = self.waiting.iter().enumerate().find(|(_, (job, _))| is_over(job))?;
         let verdict = match self.settings.rule {
             Rule::Priced if free.holds(&job.load) => Verdict::Price { price: self.price(job, free).ceil() as u64 },
             _ => Verdict::Full,

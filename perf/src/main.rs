@@ -10,6 +10,7 @@
 //! carries, and `capacity` how this router's rate depends on its programs.
 #![deny(unsafe_code)]
 
+mod admission;
 mod calibrate;
 mod capacity;
 mod capture;
@@ -72,6 +73,8 @@ enum Command {
     Quiet(quiet::Options),
     /// The fast path under load while everything changes, for as long as you like (see docs/BENCHMARKS.md).
     Soak(soak::Options),
+    /// How much of the optimum the rules for scarce capacity get, and the known bounds (see docs/BENCHMARKS.md).
+    Admission(admission::Options),
     /// Measures the measured parts of docs/BENCHMARKS.md again.
     Report(report::Options),
     /// Traffic at a rate that is held, and what becomes of it: loss, order, latency.
@@ -101,6 +104,7 @@ fn main() -> ExitCode {
         Command::Publication(options) => publication::run(&options),
         Command::Quiet(options) => quiet::run(&options),
         Command::Soak(options) => soak::run(&options),
+        Command::Admission(options) => admission::run(&options),
         Command::Report(options) => report::run(&options),
         Command::Generate(options) => generate::run(&options),
         Command::Search(options) => search::run(&options),

@@ -97,9 +97,15 @@ fn memory_counts_like_cycles_and_what_takes_nothing_is_first() {
 #[test]
 fn what_waits_is_bounded_and_only_the_window_is_looked_at() {
     let mut densest = offered(Rule::Densest, &[job(90, 1, 9); 6]);
-    assert_eq!(densest.offer(job(1, 1_000, 9), 6), Err(6));
+    assert_eq!(densest.offer(job(90, 1, 9), 6), Err(6));
     let mut free = Load { cycles_per_second: 50, memory_bytes: 0 };
     assert_eq!(decided(&mut densest, 0, &mut free), []);
+    // Who pays more takes the place of who pays least.
+    densest.offer(job(90, 2, 9), 7).unwrap();
+    assert_eq!(decided(&mut densest, 0, &mut free), [(0, Verdict::Full)]);
+    assert_eq!(densest.len(), 6);
+    // What can never fit is told at once.
+    assert_eq!(decided(&mut offered(Rule::Densest, &[job(101, 5, 9)]), 0, &mut free), [(0, Verdict::Full)]);
     let mut far = offered(Rule::Densest, &[job(90, 1, 9), job(90, 1, 9), job(90, 1, 9), job(90, 1, 9), job(1, 9, 9)]);
     assert_eq!(decided(&mut far, 0, &mut free), []);
     // Whose patience has ended makes room in the window, and is not kept waiting by it.
