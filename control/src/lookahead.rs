@@ -15,8 +15,10 @@
 //!   times as much. The proof there uses only that nothing waits that would fit, so it holds for the next rule too.
 //! * [`Rule::Densest`]: of those in the window the one that pays most for its share of the capacity and its time, if it
 //!   fits, then the next. Whatever fits is admitted at once, so nothing waits where there is room.
-//! * [`Rule::Patient`]: as long as all in the window fit together, they are admitted. Else nothing is admitted before its
-//!   patience ends; then it is, if it is among those that fill the free capacity with the densest first.
+//! * [`Rule::Patient`]: as long as all in the window fit together, or no more than [`PATIENT_FROM`] of the capacity is
+//!   taken, what fits is admitted, the densest first. Else nothing is admitted before its patience ends; then it is, if it
+//!   is among those that fill the free capacity with the densest first. It waits on purpose, so the bound of the first two
+//!   is not its; of the four it gets most in the comparison.
 //! * [`Rule::Priced`]: the first that fits and pays the price, which rises exponentially with the share of the capacity
 //!   that is taken: Y. Zhou, D. Chakrabarty, R. Lukose, "Budget constrained bidding in keyword auctions and online
 //!   knapsack problems" (WINE 2008): for small programs that stay, with densities between L and U, the optimum is at most
@@ -29,6 +31,10 @@ use std::fmt;
 
 use serde::Deserialize;
 
+/// The share of the capacity up to which [`Rule::Patient`] admits what fits without waiting, whoever else waits: one huge
+/// program that waits holds up nobody as long as there is room.
+pub const PATIENT_FROM: f64 = 0.75;
+
 /// How it is decided who is admitted.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -36,9 +42,9 @@ pub enum Rule {
     /// The first that fits.
     Greedy,
     /// The densest in the window that fits.
-    #[default]
     Densest,
     /// When capacity is short, nobody before his patience ends, and then the densest.
+    #[default]
     Patient,
     /// The first that fits and pays a price that rises with the load.
     Priced,
@@ -215,7 +221,9 @@ impl<T> Lookahead<T> {
                     holds
                 });
                 let is_short = densest.len() < before;
-                densest.into_iter().find(|(_, job)| !is_short || job.until_us <= now_us)
+                let whole = &self.settings.whole;
+                let is_roomy = |job: &Job| whole.without(&free.without(&job.load)).share_of(whole) <= PATIENT_FROM;
+                densest.into_iter().find(|(_, job)| !is_short || job.until_us <= now_us || is_roomy(job))
             }
         };
         if let Some((at, _)) = admitted {

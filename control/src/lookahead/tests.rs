@@ -56,13 +56,19 @@ fn patient_waits_only_where_capacity_is_short() {
     assert_eq!(decided(&mut patient, 0, &mut free).len(), 2);
 
     let mut free = WHOLE;
-    let mut patient = offered(Rule::Patient, &[job(60, 6_000, 50), job(50, 5_000, 70)]);
+    let mut patient = offered(Rule::Patient, &[job(80, 8_000, 50), job(50, 5_000, 70)]);
     assert_eq!(decided(&mut patient, 49, &mut free), []);
-    patient.offer(job(70, 70_000, 60), 2).unwrap();
+    patient.offer(job(90, 90_000, 60), 2).unwrap();
     assert_eq!(decided(&mut patient, 50, &mut free), [(0, Verdict::Full)]);
     assert_eq!(decided(&mut patient, 60, &mut free), [(2, Verdict::Admit)]);
     assert_eq!(decided(&mut patient, 70, &mut free), [(1, Verdict::Full)]);
     assert!(patient.is_empty());
+
+    // One that is huge and waits holds up nobody as long as there is room.
+    let mut free = WHOLE;
+    let mut patient = offered(Rule::Patient, &[job(100, 1, 50), job(70, 7_000, 50), job(20, 2_000, 50)]);
+    assert_eq!(decided(&mut patient, 0, &mut free), [(1, Verdict::Admit)]);
+    assert_eq!(decided(&mut patient, 50, &mut free), [(2, Verdict::Admit), (0, Verdict::Full)]);
 }
 
 #[test]
