@@ -3,6 +3,8 @@
 //! [`daemon`] starts and ends a router; [`core`] is its one event loop, around [`server`] (strangers' sessions),
 //! [`admission`] (which programs run) with the [`judges`] (proof checks off the loop) and [`lemmas`] (what proofs may cite), [`plane`] (the workers' way to
 //! the kernel and back, over [`kernel`]), [`admin`] (the operator's socket) and [`metrics`] (what Prometheus is told). [`doctor`] says what a node lacks before that. Workers and ports are
+//! the kernel and back, over [`kernel`]) and [`admin`] (the operator's socket). [`ledger`] keeps accounts and
+//! [`store`] what must outlive the process. [`doctor`] says what a node lacks before that. Workers and ports are
 //! `vinet-fastpath`'s; the protocol itself is `vinet-session`'s.
 #![forbid(unsafe_code)]
 
@@ -16,6 +18,7 @@ pub mod daemon;
 pub mod doctor;
 pub mod judges;
 pub mod kernel;
+pub mod ledger;
 pub mod lemmas;
 pub mod lock;
 pub mod log;
@@ -27,4 +30,5 @@ pub mod scheduler;
 pub mod server;
 pub mod shut_off;
 pub mod sources;
+pub mod store;
 pub mod wheel;

@@ -12,7 +12,7 @@ use clap::{Parser, Subcommand, ValueEnum};
 use vinet_control::config::{Config, LogFormat};
 use vinet_control::daemon::{self, Prepared};
 use vinet_control::doctor::{self, Machine};
-use vinet_control::log;
+use vinet_control::{log, store};
 
 /// The exit status for unusable arguments, files or machines.
 const UNUSABLE: u8 = 2;
@@ -50,6 +50,18 @@ enum Subcommands {
         #[arg(long)]
         json: bool,
     },
+    /// Looks at a router's store while the router does not run.
+    #[command(subcommand)]
+    Store(StoreCommand),
+}
+
+#[derive(Subcommand)]
+enum StoreCommand {
+    /// Writes what is readable of a store, damaged or not, to standard output: one JSON object a line. Changes nothing.
+    Export {
+        /// The file: [store] path of the router's configuration.
+        file: PathBuf,
+    },
 }
 
 #[derive(Clone, Copy, ValueEnum)]
@@ -63,6 +75,7 @@ fn main() -> ExitCode {
     match arguments.command {
         Some(Subcommands::Ctl(arguments)) => ctl::run(&arguments),
         Some(Subcommands::Doctor { config, json }) => examine(config.as_deref(), json),
+        Some(Subcommands::Store(StoreCommand::Export { file })) => export(&file),
         None => router(&arguments),
     }
 }
@@ -124,4 +137,40 @@ fn examine(config: Option<&Path>, json: bool) -> ExitCode {
     // Whoever reads may have read enough: a closed pipe is no failure of the examination.
     let _ = std::io::stdout().write_all(text.as_bytes());
     if doctor::is_fit(&findings) { ExitCode::SUCCESS } else { ExitCode::FAILURE }
+}
+
+fn export(file: &Path) -> ExitCode {
+    match store::export(file, &mut std::io::BufWriter::new(std::io::stdout().lock())) {
+        Ok(found) if found.damaged == 0 => ExitCode::SUCCESS,
+        Ok(found) => {
+            let whence = if found.scanned { ", from pages that may be out of force" } else { "" };
+            eprintln!(
+                "vinetd: {}: wrote {} records{whence}; {} places cannot be read, they are named among the records",
+                file.display(),
+                found.records,
+                found.damaged
+            );
+            ExitCode::FAILURE
+        }
+        Err(error) => {
+            eprintln!("vinetd: {error}");
+            ExitCode::from(UNUSABLE)
+        }
+    }
+}
+
+fn ctl(socket: &Path, command: AdminCommand) -> ExitCode {
+    match admin::ask(socket, command) {
+        Ok(answer) => {
+            println!("{answer}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!(
+                "vinetd: no answer from {}: {error}; is the router running, and is this its [control] admin_socket?",
+                socket.display()
+            );
+            ExitCode::from(UNUSABLE)
+        }
+    }
 }
