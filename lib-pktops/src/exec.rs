@@ -124,9 +124,20 @@ impl Executable {
     pub fn lower(checked: Arc<Checked>) -> Result<Executable, LowerError> {
         Executable::lower_like(checked, None)
     }
+    /// Lowers it with all its steps, those too that nothing comes of: to measure what steps cost.
+    ///
+    /// # Errors
+    /// [`LowerError`], as for [`Executable::lower`].
+    pub fn lower_as_written(checked: Arc<Checked>) -> Result<Executable, LowerError> {
+        let tree = Tree::as_written(checked.program(), &|instr| checked.turns(instr));
+        Executable::of_tree(checked, tree, None)
+    }
     /// Lowers it; what is the same in `known` is shared.
     pub(crate) fn lower_like(checked: Arc<Checked>, known: Option<Arc<Lowered>>) -> Result<Executable, LowerError> {
         let tree = Tree::new(checked.program(), &|instr| checked.turns(instr));
+        Executable::of_tree(checked, tree, known)
+    }
+    fn of_tree(checked: Arc<Checked>, tree: Tree, known: Option<Arc<Lowered>>) -> Result<Executable, LowerError> {
         let own = Own::new(&tree, checked.owner())?;
         let (owned, window) = (checked.owner().owned(), checked.window());
         // Certificates may bound the same while differently, and then the trees differ.
@@ -171,6 +182,11 @@ impl Executable {
     /// What it shares with the other owners of its program.
     pub(crate) const fn lowered(&self) -> &Arc<Lowered> {
         &self.lowered
+    }
+    /// The steps that it was lowered to, with those of blocks.
+    #[must_use]
+    pub fn steps(&self) -> usize {
+        self.lowered.tree.steps()
     }
     /// Whether both run from the same memory: the same program, whoever its owners are.
     #[must_use]

@@ -24,7 +24,8 @@ pub(crate) fn simplify(block: Vec<Step>) -> Vec<Step> {
     }
 }
 
-fn count(block: &[Step]) -> usize {
+/// The steps of a block, with those of the blocks in it.
+pub(crate) fn count(block: &[Step]) -> usize {
     let blocks = |step: &Step| match step {
         Step::If { then, otherwise, .. } => count(then) + count(otherwise),
         Step::Foreach { body, .. } | Step::While { body, .. } => count(body),

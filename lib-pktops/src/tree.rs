@@ -5,7 +5,7 @@
 //! them, is [`Own`].
 
 use crate::contains_string::WordMask;
-use crate::simplify::simplify;
+use crate::simplify::{self, simplify};
 use std::collections::HashMap;
 use vinet_trusted::addr::{Addr, AddrExpr, PrefixSet, Principal, Unset};
 use vinet_trusted::packet::{self, Field, Number, Ranges};
@@ -190,6 +190,17 @@ impl Tree {
     /// Makes the tree of `program`, without what it does not need. The turns that a while has are in `turns`, by its
     /// number; none there: as many as the program says.
     pub(crate) fn new(program: &Program, turns: &dyn Fn(usize) -> Option<u32>) -> Tree {
+        Tree::with(program, turns, simplify)
+    }
+    /// The same with all that the program has.
+    pub(crate) fn as_written(program: &Program, turns: &dyn Fn(usize) -> Option<u32>) -> Tree {
+        Tree::with(program, turns, |block| block)
+    }
+    fn with(
+        program: &Program,
+        turns: &dyn Fn(usize) -> Option<u32>,
+        simplify: impl Fn(Vec<Step>) -> Vec<Step>,
+    ) -> Tree {
         let tree = Tree {
             body: Vec::new(),
             tests: Vec::new(),
@@ -207,6 +218,11 @@ impl Tree {
         let mut tree = maker.tree;
         tree.survey(&body);
         Tree { body, ..tree }
+    }
+
+    /// How many steps it has, with those of blocks.
+    pub(crate) fn steps(&self) -> usize {
+        simplify::count(&self.body)
     }
 
     /// Adds up what a block has.

@@ -8,6 +8,7 @@ mod costs_file;
 mod routines;
 pub mod sampler;
 
+use crate::calibrate::sampler::Sampler;
 use crate::machine;
 use crate::run::{self, PerfError};
 use crate::table::Spread;
@@ -79,7 +80,7 @@ pub fn run(options: &Options) -> Result<(), PerfError> {
     }
     if options.one_pass {
         vinet_fastpath::pinning::pin_current_thread(options.core).map_err(|e| PerfError::Option(e.to_string()))?;
-        let measured = routines::measure(options.seed);
+        let measured = routines::measure(options.seed, Sampler::default());
         let cycles: serde_json::Map<String, Value> =
             measured.cycles.into_iter().map(|(key, cycles)| (key.to_owned(), json!(cycles))).collect();
         println!(

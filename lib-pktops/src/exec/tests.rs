@@ -81,20 +81,32 @@ fn lowered(program: &Program, owner: &Principal) -> Executable {
     Executable::lower(accepted(program, owner)).unwrap()
 }
 
-/// What runs if the lowering is wrong: another program than the checker accepted, as its plan or as its tree. The one
-/// that was accepted does no more than select the owner's packets, on windows of the same size.
-fn mislowered(program: &Program, owner: &Principal, policy: &Arc<Policy>, as_tree: bool) -> Executable {
+/// What runs if the lowering is wrong: another program than the checker accepted, as its plan or, with all its steps or
+/// those that it needs, as its tree. The one that was accepted does no more than select the owner's packets, on windows
+/// of the same size.
+fn mislowered(program: &Program, owner: &Principal, policy: &Arc<Policy>, way: Lowering) -> Executable {
     let body = vec![Instr::Select { out: 1, arg: 0, test: OWNS }];
     let harmless = Program::new(60, program.window(), vec![], body).unwrap();
     let checked = accepted_under(&harmless, owner, policy).expect("a proof");
-    let tree = Tree::new(program, &|_| None);
+    let tree = match way {
+        Lowering::AsWritten => Tree::as_written(program, &|_| None),
+        Lowering::Tree | Lowering::Plan => Tree::new(program, &|_| None),
+    };
     let own = Own::new(&tree, owner).unwrap();
-    let plan = match as_tree {
-        true => Plan::of_tree(owner.owned()),
-        false => Plan::new(&tree, &own, owner.owned(), checked.window(), None),
+    let plan = match way {
+        Lowering::AsWritten | Lowering::Tree => Plan::of_tree(owner.owned()),
+        Lowering::Plan => Plan::new(&tree, &own, owner.owned(), checked.window(), None),
     };
     let words = Words::new(program.words(), tree.counted);
     Executable::of(checked, Arc::new(Lowered { tree, words, plan: plan.clone() }), own, plan).unwrap()
+}
+
+/// What a program is lowered to.
+#[derive(Clone, Copy)]
+enum Lowering {
+    Plan,
+    Tree,
+    AsWritten,
 }
 
 fn set(prefixes: &[&str]) -> AddrExpr {
@@ -211,8 +223,9 @@ struct Seen {
 fn compare(random: &mut Random, world: &World, program: &Program, place: &str, seen: &mut Seen) {
     let policy = Arc::new(policy(&world.owner, Test::True));
     let mut reference = Reference::new(program, &world.owner, &policy);
-    let fast = mislowered(program, &world.owner, &policy, false);
-    let tree = mislowered(program, &world.owner, &policy, true);
+    let fast = mislowered(program, &world.owner, &policy, Lowering::Plan);
+    let way = if random.one_in(2) { Lowering::Tree } else { Lowering::AsWritten };
+    let tree = mislowered(program, &world.owner, &policy, way);
     assert_eq!(fast.window(), reference.window());
     seen.plans += usize::from(!fast.plan.is_tree());
     let (mut state, mut tree_state) = (fast.state(), tree.state());
@@ -505,7 +518,7 @@ fn too_many_classes_run_as_a_tree_with_one_wide_cell() {
     }
     let program = Program::new(60, 1, vec![], body).unwrap();
     // It selects others' packets too, so that no checker would accept it.
-    let executable = mislowered(&program, &owner, &Arc::new(policy(&owner, OWNS)), false);
+    let executable = mislowered(&program, &owner, &Arc::new(policy(&owner, OWNS)), Lowering::Plan);
     assert!(executable.plan.is_tree());
     let cells: Vec<_> = executable.cells().iter().map(|cell| (cell.src(), cell.dst(), cell.action())).collect();
     assert_eq!(cells, [(prefix("0.0.0.0/0"), owner.owned(), Action::Run)]);
@@ -714,7 +727,7 @@ fn nothing_is_generated_without_leave() {
         (&another, everything, true),
     ];
     for (program, policy, allowed) in cases {
-        let executable = mislowered(program, &owner, &Arc::new(policy), false);
+        let executable = mislowered(program, &owner, &Arc::new(policy), Lowering::Plan);
         let mut state = executable.state();
         let (discarded, sent) = run_all(&executable, &mut state, &[datagram("10.0.0.2", 9, b"film")]);
         assert_eq!((discarded, sent.len()), (vec![true], if allowed { 2 } else { 0 }));
@@ -729,8 +742,8 @@ fn nothing_is_discarded_without_leave() {
     let mail = Test::Number { number: Number::DstPort, ranges: Ranges::new(vec![(25, 25)]).unwrap() };
     let policy = Arc::new(Policy { discard: mail, ..policy(&owner, OWNS) });
     let program = on_packets_from(set(ANYONE), &[], Instr::Discard { arg: 2 });
-    for as_tree in [false, true] {
-        let executable = mislowered(&program, &owner, &policy, as_tree);
+    for way in [Lowering::Plan, Lowering::Tree] {
+        let executable = mislowered(&program, &owner, &policy, way);
         assert!(!executable.is_verdict(), "the policy cannot be told of all packets of a cell");
         let mut state = executable.state();
         let frames = [segment(1, 1, b""), datagram("10.0.0.5", 26, b""), datagram("10.0.0.5", 25, b"")];
@@ -750,21 +763,23 @@ fn a_packet_is_not_looked_into_without_leave() {
     let frames = [segment(1, 1, b"spam"), datagram("10.0.0.5", 25, b"spam"), datagram("10.0.0.5", 26, b"spam")];
     let cases = [(to_mail, [true, true, false], 1), (nothing, [false; 3], 3)];
     for (policy, expected, refused) in cases.map(|(policy, expected, refused)| (Arc::new(policy), expected, refused)) {
-        for (program, as_tree) in [(&search, false), (&search, true), (&spam_filter(1, plain(b"spam"), 1), true)] {
-            let executable = mislowered(program, &owner, &policy, as_tree);
+        let counting = spam_filter(1, plain(b"spam"), 1);
+        let cases = [(&search, Lowering::Plan), (&search, Lowering::Tree), (&counting, Lowering::Tree)];
+        for (program, way) in cases {
+            let executable = mislowered(program, &owner, &policy, way);
             let mut state = executable.state();
             let (discarded, _) = run_all(&executable, &mut state, &frames);
             assert_eq!(discarded, expected, "{program:?}");
             assert_eq!(state.counters().scans_refused, refused);
         }
         // Together they have what the permitted ones of them have.
-        let executable = mislowered(&spam_filter(3, plain(b"spam"), 3), &owner, &policy, true);
+        let executable = mislowered(&spam_filter(3, plain(b"spam"), 3), &owner, &policy, Lowering::Tree);
         let (discarded, _) = run_all(&executable, &mut executable.state(), &frames);
         assert_eq!(discarded, [false; 3]);
     }
     let owner = Principal::edge_router(addr("10.0.0.1"), 24).unwrap();
     let blind = Arc::new(Policy { scan: Test::False, ..policy(&owner, Test::True) });
-    let executable = mislowered(&deduplicator(AddrTerm::ThisIp), &owner, &blind, true);
+    let executable = mislowered(&deduplicator(AddrTerm::ThisIp), &owner, &blind, Lowering::Tree);
     let mut state = executable.state();
     let (_, sent) = run_all(&executable, &mut state, &frames);
     assert!(sent.len() == 2 && sent.iter().all(|sent| sent.bytes.is_empty()), "nothing of any packet is told");

@@ -49,10 +49,17 @@ pub struct Cycles {
 }
 
 /// Takes samples and counts the disturbed ones.
-#[derive(Default)]
 pub struct Sampler {
     /// What became of the batches.
     pub tally: Tally,
+    passes: usize,
+    batches: usize,
+}
+
+impl Default for Sampler {
+    fn default() -> Sampler {
+        Sampler { tally: Tally::default(), passes: PASSES, batches: BATCHES }
+    }
 }
 
 /// Work, what it is called, and how many units (packets, searches) one call does.
@@ -75,11 +82,17 @@ impl<'a> Work<'a> {
 }
 
 impl Sampler {
+    /// One that takes a sample or two, for tests of what is measured.
+    #[cfg(test)]
+    pub fn brief() -> Sampler {
+        Sampler { tally: Tally::default(), passes: 1, batches: 2 }
+    }
+
     /// What the work costs a unit.
     pub fn cost(&mut self, work: &mut Work<'_>) -> Cycles {
         let mut all = Vec::new();
-        for _ in 0..PASSES {
-            all.extend(self.pass(work, BATCHES));
+        for _ in 0..self.passes {
+            all.extend(self.pass(work, self.batches));
         }
         cycles(&mut all)
     }
@@ -92,9 +105,9 @@ impl Sampler {
     /// What a unit of `many` costs more than one of `few`, at the 99th percentile; 0 where it costs less.
     pub fn difference(&mut self, few: &mut Work<'_>, many: &mut Work<'_>) -> f64 {
         let (mut more, mut all) = (Vec::new(), Vec::new());
-        for _ in 0..PASSES {
-            let mut without = self.pass(few, BATCHES);
-            let mut with = self.pass(many, BATCHES);
+        for _ in 0..self.passes {
+            let mut without = self.pass(few, self.batches);
+            let mut with = self.pass(many, self.batches);
             more.push(median(&mut with) - median(&mut without));
             all.append(&mut with);
         }
