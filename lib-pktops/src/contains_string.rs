@@ -6,12 +6,11 @@
 //! program's list; it holds at most [`vinet_trusted::program::WORDS_MAX`] words, the width of the mask.
 //!
 //! Which way is taken follows from measurements (`cargo bench -p vinet-pktops --bench matchers`). However bytes are
-//! made, the pace is bounded: a way that meets too many places to compare is left for one that compares none.
+//! made, the pace is bounded: a way that meets too many places to compare is left for one whose pace is always the same.
 
-use crate::count_string::Automaton;
+use crate::count_string::Counted;
 use crate::few_words::{FEW_MAX, FewWords, Hit, Pass};
 use crate::many_words::ManyWords;
-use memchr::memmem::Finder;
 use vinet_trusted::program::{COUNT_MAX, Word};
 
 /// A set of words: bit k stands for word k of the program.
@@ -25,10 +24,8 @@ pub struct Words {
     few: FewWords,
     /// Where there are more than a few.
     many: Option<ManyWords>,
-    /// For hostile bytes: those that are neither folded nor counted.
-    finders: Vec<Option<Finder<'static>>>,
-    /// The others.
-    automata: Vec<Option<Automaton>>,
+    /// For hostile bytes.
+    steady: Vec<Counted>,
     /// Those that are counted.
     counted: WordMask,
     longest: usize,
@@ -43,14 +40,11 @@ impl Words {
     pub fn new(words: &[Word], counted: WordMask) -> Words {
         assert!(words.len() <= WordMask::BITS as usize, "a program has at most {} words", WordMask::BITS);
         assert!(words.iter().all(|word| !word.bytes.is_empty()), "a word has a byte");
-        let is_plain = |i: usize, word: &Word| !word.fold && counted >> i & 1 == 0;
-        let finder = |(i, word): (usize, &Word)| is_plain(i, word).then(|| Finder::new(&word.bytes).into_owned());
-        let automaton = |(i, word): (usize, &Word)| (!is_plain(i, word)).then(|| Automaton::new(word));
+        let few = FewWords::new(words);
         Words {
-            few: FewWords::new(words),
             many: (words.len() > FEW_MAX).then(|| ManyWords::new(words)),
-            finders: words.iter().enumerate().map(finder).collect(),
-            automata: words.iter().enumerate().map(automaton).collect(),
+            steady: words.iter().map(|word| Counted::new(few.level(), word)).collect(),
+            few,
             counted,
             starts: words.iter().map(Start::new).collect(),
             longest: words.iter().map(|word| word.bytes.len()).max().unwrap_or(0),
@@ -83,53 +77,56 @@ impl Words {
     /// The memory that it holds, in bytes.
     #[must_use]
     pub fn memory_bytes(&self) -> usize {
-        let few = self.words.len()
-            * (2 * size_of::<Word>() + size_of::<Start>() + size_of::<Finder<'_>>() + 2 * self.longest);
-        let automata = self.automata.iter().flatten().map(|_| Automaton::MEMORY_BYTES).sum::<usize>();
-        size_of::<Words>() + few + automata + self.many.as_ref().map_or(0, ManyWords::memory_bytes)
+        let few = self.words.len() * (2 * size_of::<Word>() + size_of::<Start>() + 2 * self.longest);
+        let steady: usize = self.steady.iter().map(|word| size_of::<Counted>() + word.memory_bytes()).sum();
+        size_of::<Words>() + few + steady + self.many.as_ref().map_or(0, ManyWords::memory_bytes)
     }
-    /// Tells `hit` where the words in `wanted` are in `bytes`, in any order: which word, and where it starts. `hit` says
-    /// which are wanted from there on; one that cannot be counted is wanted once at most.
+    /// Tells `hit` where the words in `wanted` are in `bytes`, in any order: which word, a place, and a bit for each of
+    /// it and the 63 behind it, whether the word starts there. `hit` says which are wanted from there on; one that cannot
+    /// be counted is wanted once at most.
     #[inline]
     pub fn occurrences(&self, bytes: &[u8], wanted: WordMask, hit: Hit<'_>) {
         let wanted = wanted & self.all();
         if bytes.is_empty() || wanted == 0 {
             return;
         }
+        let mut left = wanted;
+        let mut told = |word, at, found| {
+            left = hit(word, at, found);
+            left
+        };
         match &self.many {
-            Some(many) if wanted.count_ones() as usize > FEW_MAX => many.each(bytes, wanted, hit),
+            Some(many) if wanted.count_ones() as usize > FEW_MAX => {
+                let Pass::GaveUp(place) = many.pass(bytes, wanted, &mut told) else { return };
+                // There may be a counted word at every place, so those are told many at a time; of others, each once.
+                let mut left = left & wanted;
+                let once = left & !self.counted;
+                if once.count_ones() as usize > FEW_MAX {
+                    many.walk(bytes, place, once, hit);
+                    left &= self.counted;
+                }
+                self.one_by_one(bytes, |word| many.resume(word, place), left, hit);
+            }
             _ => {
-                let mut left = wanted;
-                let pass = self.few.pass(bytes, wanted, &mut |word, at| {
-                    left = hit(word, at);
-                    left
-                });
-                if let Pass::GaveUp(place) = pass {
-                    self.one_by_one(bytes, place, left & wanted, hit);
+                if let Pass::GaveUp(place) = self.few.pass(bytes, wanted, &mut told) {
+                    self.one_by_one(bytes, |word| self.few.resume(word, place), left & wanted, hit);
                 }
             }
         }
     }
-    /// Goes on where a pass over a few words gave up: a pass for each, whose pace does not depend on the bytes.
+    /// Goes on where a pass gave up, for each word from the place that `resume` says: a pass for each, whose pace does not
+    /// depend on the bytes.
     #[inline(never)]
-    fn one_by_one(&self, bytes: &[u8], place: usize, mut wanted: WordMask, hit: Hit<'_>) {
-        for word in 0..self.words.len() {
+    fn one_by_one(&self, bytes: &[u8], resume: impl Fn(usize) -> usize, mut wanted: WordMask, hit: Hit<'_>) {
+        for (word, steady) in self.steady.iter().enumerate() {
             if wanted >> word & 1 == 0 {
                 continue;
             }
-            let start = self.few.resume(word, place);
-            let rest = &bytes[start.min(bytes.len())..];
-            if let Some(finder) = &self.finders[word] {
-                if let Some(at) = finder.find(rest) {
-                    wanted = hit(word, start + at);
-                }
-            } else if let Some(automaton) = &self.automata[word] {
-                automaton.each(rest, &mut |at| {
-                    if wanted >> word & 1 != 0 {
-                        wanted = hit(word, start + at);
-                    }
-                });
-            }
+            let start = resume(word).min(bytes.len());
+            steady.each(&bytes[start..], &mut |at, found| {
+                wanted &= hit(word, start + at, found);
+                wanted >> word & 1 != 0
+            });
         }
     }
     /// Which of the words in `wanted` are in `bytes`.
@@ -137,7 +134,7 @@ impl Words {
     #[inline]
     pub fn search(&self, bytes: &[u8], wanted: WordMask) -> WordMask {
         let mut found = 0;
-        self.occurrences(bytes, wanted, &mut |word, _| {
+        self.occurrences(bytes, wanted, &mut |word, _, _| {
             found |= 1 << word;
             wanted & !found
         });
@@ -153,8 +150,8 @@ impl Words {
     #[must_use]
     pub fn count(&self, bytes: &[u8], word: u8) -> u16 {
         let (mut count, mask) = (0u16, 1 << word & self.counted);
-        self.occurrences(bytes, mask, &mut |_, _| {
-            count = count.saturating_add(1);
+        self.occurrences(bytes, mask, &mut |_, _, found| {
+            count = count.saturating_add(found.count_ones() as u16);
             mask
         });
         count

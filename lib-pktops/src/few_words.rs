@@ -6,7 +6,8 @@
 //! is compared. The instructions are chosen once, when a program is lowered, from what the processor has.
 //!
 //! A sender who knows the words could put their trios everywhere. So a pass gives up when more places were compared
-//! than ordinary bytes have, and says where; the caller goes on in a way whose pace does not depend on the bytes.
+//! than ordinary bytes have, and says where; the caller goes on in a way whose pace does not depend on the bytes
+//! ([`crate::count_string`]).
 
 use crate::contains_string::WordMask;
 use fearless_simd::{Level, dispatch, prelude::*};
@@ -22,12 +23,14 @@ const DISTANCE_MAX: usize = 7;
 const VECTOR_MAX: usize = 64;
 /// The bytes that are read between two branches: several vectors of any processor.
 const BLOCK: usize = 4 * VECTOR_MAX;
-/// Places that may be compared in any pass, and one more for every so many bytes.
-const PLACES_FREE: usize = 16;
-const PLACES_PER_BYTES: usize = 32;
+/// Places that may be compared in any pass, and one more for every so many bytes. Where bytes are ordinary and there are
+/// more, the word is short or of common letters, and the steady way costs no more.
+const PLACES_FREE: usize = 2;
+const PLACES_PER_BYTES: usize = 128;
 
-/// Who is told occurrences: which word, and where it starts. It says which words are wanted from there on.
-pub(crate) type Hit<'h> = &'h mut dyn FnMut(usize, usize) -> WordMask;
+/// Who is told occurrences: which word, a place, and a bit for each of it and those behind it, whether the word starts
+/// there. It says which words are wanted from there on.
+pub(crate) type Hit<'h> = &'h mut dyn FnMut(usize, usize, u64) -> WordMask;
 
 /// The words of a program, for passes over some of them.
 #[derive(Clone, Debug)]
@@ -159,16 +162,14 @@ impl FewWords {
     }
 
     /// The same for every kind of instruction that this processor has.
-    #[cfg(all(test, target_arch = "x86_64"))]
+    #[cfg(test)]
     pub(crate) fn of_each_level(words: &[Word]) -> Vec<FewWords> {
-        let best = Level::new();
-        let levels = [
-            best.as_sse2().map(Level::Sse2),
-            best.as_sse4_2().map(Level::Sse4_2),
-            best.as_avx2().map(Level::Avx2),
-            best.as_avx512().map(Level::Avx512),
-        ];
-        levels.into_iter().flatten().map(|level| FewWords { level, ..FewWords::new(words) }).collect()
+        levels().into_iter().map(|level| FewWords { level, ..FewWords::new(words) }).collect()
+    }
+
+    /// What the processor has.
+    pub(crate) fn level(&self) -> Level {
+        self.level
     }
 
     /// Where the first occurrence of a word may start that a pass did not tell, which gave up at `place`.
@@ -345,7 +346,7 @@ impl Search<'_, '_> {
                 let trio = &self.few.trios[word];
                 let Some(at) = place.checked_sub(trio.at) else { continue };
                 if self.wanted >> word & 1 != 0 && is_at(&trio.word, self.bytes, at) {
-                    self.wanted = (self.hit)(word, at);
+                    self.wanted = (self.hit)(word, at, 1);
                     if self.wanted == 0 {
                         return Some(Pass::Done);
                     }
@@ -354,6 +355,22 @@ impl Search<'_, '_> {
         }
         None
     }
+}
+
+/// Every kind of instruction that this processor has.
+#[cfg(test)]
+pub(crate) fn levels() -> Vec<Level> {
+    let best = Level::new();
+    #[cfg(target_arch = "x86_64")]
+    let levels = [
+        best.as_sse2().map(Level::Sse2),
+        best.as_sse4_2().map(Level::Sse4_2),
+        best.as_avx2().map(Level::Avx2),
+        best.as_avx512().map(Level::Avx512),
+    ];
+    #[cfg(not(target_arch = "x86_64"))]
+    let levels = [Some(best)];
+    levels.into_iter().flatten().collect()
 }
 
 /// Whether the word starts at byte `at`.

@@ -12,7 +12,7 @@
 mod address_classes;
 pub mod checksum;
 pub mod contains_string;
-pub mod count_string;
+mod count_string;
 pub mod datagram;
 mod decision;
 pub mod discard;

@@ -3,14 +3,15 @@
 //! Of every word four bytes in a row are chosen that are rare in mail (its *mark*). A pass looks for the marks of all words
 //! together (the Teddy algorithm of Hyperscan, in the crate `aho-corasick`), in lower case where a word has no case,
 //! and compares words where a mark is. A sender who knows the words could put their marks everywhere; so a pass
-//! that finds more of them than ordinary bytes have goes on with an automaton (Aho and Corasick, "Efficient String
-//! Matching", 1975), which takes a bounded number of steps for each byte, whatever it is.
+//! that finds more of them than ordinary bytes have gives up. Then there is an automaton (Aho and Corasick, "Efficient
+//! String Matching", 1975), which takes a bounded number of steps for each byte, whatever it is, as long as each word is
+//! told once; words that are counted, which may be everywhere, are for [`crate::count_string`].
 //!
 //! The automaton is kept in its compact form: it is for hostile bytes, and the table of all its transitions, a third
 //! faster, takes five times the memory. 64 words of 64 bytes take less than [`MEMORY_MAX`].
 
 use crate::contains_string::WordMask;
-use crate::few_words::{Hit, frequency, is_at};
+use crate::few_words::{Hit, Pass, frequency, is_at};
 use aho_corasick::automaton::Automaton as _;
 use aho_corasick::nfa::contiguous::NFA;
 use aho_corasick::packed::{Config, MatchKind, Searcher};
@@ -88,9 +89,15 @@ impl ManyWords {
         automata + self.marks.as_ref().map_or(0, Searcher::memory_usage)
     }
 
-    /// Tells `hit` every occurrence of the words in `wanted`, in any order.
-    pub(crate) fn each(&self, bytes: &[u8], wanted: WordMask, hit: Hit<'_>) {
-        let Some(marks) = &self.marks else { return self.walk(bytes, 0, wanted, hit) };
+    /// Where the first occurrence of a word may start that a pass did not tell, which gave up at `place`.
+    pub(crate) fn resume(&self, word: usize, place: usize) -> usize {
+        place.saturating_sub(self.at[word])
+    }
+
+    /// Tells `hit` every occurrence of the words in `wanted`, in any order, or those whose mark is before the byte at
+    /// which it gives up.
+    pub(crate) fn pass(&self, bytes: &[u8], wanted: WordMask, hit: Hit<'_>) -> Pass {
+        let Some(marks) = &self.marks else { return Pass::GaveUp(0) };
         let mut comparisons_left = COMPARISONS_FREE + bytes.len() / COMPARISONS_PER_BYTES;
         let (mut wanted, mut lower) = (wanted, [0; CHUNK_LEN]);
         let mut start = 0;
@@ -113,7 +120,7 @@ impl ManyWords {
                 }
                 let place = start + found.start();
                 if comparisons_left == 0 {
-                    return self.walk(bytes, place, wanted, hit);
+                    return Pass::GaveUp(place);
                 }
                 for word in self.marked[found.pattern().as_usize()].iter().map(|word| usize::from(*word)) {
                     comparisons_left = comparisons_left.saturating_sub(1);
@@ -122,24 +129,25 @@ impl ManyWords {
                     }
                     let Some(at) = place.checked_sub(self.at[word]) else { continue };
                     if is_at(&self.words[word], bytes, at) {
-                        wanted = hit(word, at);
+                        wanted = hit(word, at, 1);
                         if wanted == 0 {
-                            return;
+                            return Pass::Done;
                         }
                     }
                 }
                 from = found.start() + 1;
             }
             if chunk.len() == whole.len() {
-                return;
+                break;
             }
             start += next;
         }
+        Pass::Done
     }
 
     /// Tells `hit` every occurrence whose mark is at `place` or behind, with the automata.
     #[inline(never)]
-    fn walk(&self, bytes: &[u8], place: usize, mut wanted: WordMask, hit: Hit<'_>) {
+    pub(crate) fn walk(&self, bytes: &[u8], place: usize, mut wanted: WordMask, hit: Hit<'_>) {
         let start = place.saturating_sub(WORD_LEN_MAX - 1);
         for (nfa, own) in self.automata.iter().flatten() {
             let all = own.iter().fold(0, |mask, word| mask | 1 << word);
@@ -156,7 +164,7 @@ impl ManyWords {
                     let word = usize::from(own[nfa.match_pattern(state, number).as_usize()]);
                     let at = end - self.words[word].bytes.len();
                     if wanted >> word & 1 != 0 && at + self.at[word] >= place {
-                        wanted = hit(word, at);
+                        wanted &= hit(word, at, 1);
                     }
                 }
                 if wanted & all == 0 {

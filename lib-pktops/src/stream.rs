@@ -22,7 +22,7 @@
 //! flow's own, and one of the ends of many flows.
 
 use crate::contains_string::{WordMask, Words};
-use crate::flow_index::FlowIndex;
+use crate::flow_index::{FlowIndex, touched};
 use crate::parse::{Tcp, flags};
 use ahash::RandomState;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -39,7 +39,7 @@ const ORIGIN: u64 = 1 << 32;
 /// A flow that comes here starts anew, long before the numbers run out.
 const SEQUENCE_MAX: u64 = 1 << 62;
 
-/// Streams of one program on one worker. All memory is allocated when it is made.
+/// Streams of one program on one worker. All memory is allocated, and touched, when it is made.
 #[derive(Debug)]
 pub struct Streams {
     hasher: RandomState,
@@ -197,19 +197,22 @@ impl Streams {
         assert!(longest <= WORD_LEN_MAX, "a word has at most {WORD_LEN_MAX} bytes");
         let flows_max = if islands_max == 0 { 0 } else { flows_max };
         let (end_len, islands) = (longest.saturating_sub(1), flows_max * islands_max);
+        let mut flows =
+            touched(flows_max, Flow::new(FlowKey { src: [0; 2], dst: [0; 2], ports: 0, is_v6: false }, 0, 0));
+        flows.clear();
         Streams {
             hasher: random_hasher(),
             flows_max,
             islands_max,
             end_len,
             index: FlowIndex::new(flows_max),
-            flows: Vec::with_capacity(flows_max),
-            islands: vec![Island::default(); islands],
-            heads: vec![0; islands * end_len],
-            tails: vec![0; islands * end_len],
+            flows,
+            islands: touched(islands, Island::default()),
+            heads: touched(islands * end_len, 0),
+            tails: touched(islands * end_len, 0),
             counted,
             count_len: counted.count_ones() as usize,
-            counts: vec![0; flows_max * counted.count_ones() as usize],
+            counts: touched(flows_max * counted.count_ones() as usize, 0),
             clock: 0,
             hand: 0,
             counters: Counters::default(),
@@ -390,13 +393,19 @@ impl Streams {
 
     /// The flow that makes room: of the next [`SAMPLE`], the quietest of the source that has the most of them.
     fn poorest(&mut self) -> usize {
-        let sample = SAMPLE.min(self.flows.len());
+        let count = self.flows.len();
+        let sample = SAMPLE.min(count);
         let start = self.hand;
-        self.hand = (start + sample) % self.flows.len();
-        let place = |i: usize| (start + i) % self.flows.len();
-        let of_source =
-            |i: usize| (0..sample).filter(|&j| self.flows[place(j)].src == self.flows[place(i)].src).count();
-        let poorest = (0..sample).min_by_key(|&i| (usize::MAX - of_source(i), self.flows[place(i)].seen));
+        let place = |i: usize| if start + i < count { start + i } else { start + i - count };
+        self.hand = place(sample);
+        // Each flow is a cache line, read once; what is compared is put together.
+        let (mut sources, mut seen) = ([[0; 2]; SAMPLE], [0; SAMPLE]);
+        for i in 0..sample {
+            let flow = &self.flows[place(i)];
+            (sources[i], seen[i]) = (flow.src, flow.seen);
+        }
+        let of_source = |i: usize| sources[..sample].iter().filter(|src| **src == sources[i]).count();
+        let poorest = (0..sample).min_by_key(|&i| (usize::MAX - of_source(i), seen[i]));
         place(poorest.unwrap_or(0))
     }
 
@@ -585,17 +594,26 @@ impl Scan<'_> {
     fn read(&mut self, bytes: &[u8], from: usize, until: usize) {
         let Scan { words, wanted, counted, counts, found } = self;
         let wanted = |found: WordMask| *wanted & (!found | *counted);
-        words.occurrences(bytes, wanted(*found), &mut |word, start| {
-            if start < until && start + words.word_len(word) > from {
+        words.occurrences(bytes, wanted(*found), &mut |word, at, starts| {
+            // Those that start early enough, and not too early.
+            let starts = starts & below(until.saturating_sub(at));
+            let starts = starts & !below((from + 1).saturating_sub(words.word_len(word)).saturating_sub(at));
+            if starts != 0 {
                 *found |= 1 << word;
                 if *counted >> word & 1 != 0 {
                     let number = (*counted & ((1 << word) - 1)).count_ones() as usize;
-                    counts[number] = counts[number].saturating_add(1);
+                    counts[number] = counts[number].saturating_add(starts.count_ones() as u16);
                 }
             }
             wanted(*found)
         });
     }
+}
+
+/// The lowest `count` bits.
+#[inline]
+fn below(count: usize) -> u64 {
+    1u64.checked_shl(count as u32).map_or(u64::MAX, |bit| bit - 1)
 }
 
 enum Neighbours {

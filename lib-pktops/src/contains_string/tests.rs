@@ -32,6 +32,11 @@ fn counts_are_of_the_words_that_are_counted_and_saturate() {
     assert_eq!(words.count(&[b'a'; 70_000], 0), u16::MAX);
 }
 
+/// The places of which a hit told.
+fn each(at: usize, starts: u64) -> impl Iterator<Item = usize> {
+    (0..64).filter(move |k| starts >> k & 1 != 0).map(move |k| at + k)
+}
+
 /// Where the words are, by looking everywhere.
 fn slow(words: &[Word], bytes: &[u8]) -> BTreeSet<(usize, usize)> {
     let at = |w: usize| (0..bytes.len()).filter(move |&start| is_at(&words[w], bytes, start)).map(move |s| (w, s));
@@ -80,8 +85,10 @@ fn every_way_tells_every_occurrence_once() {
         let expected = slow(&list, &bytes);
         let told = |name: &str, wanted: WordMask, way: &dyn Fn(Hit<'_>)| {
             let mut told = BTreeSet::new();
-            way(&mut |word, at| {
-                assert!(told.insert((word, at)), "seed {seed}, round {round}, {name}: told twice");
+            way(&mut |word, at, starts| {
+                for start in each(at, starts) {
+                    assert!(told.insert((word, start)), "seed {seed}, round {round}, {name}: told twice");
+                }
                 wanted
             });
             let expected: BTreeSet<_> = expected.iter().filter(|(w, _)| wanted >> w & 1 != 0).copied().collect();
@@ -90,12 +97,21 @@ fn every_way_tells_every_occurrence_once() {
         let some = random.next() & words.all();
         for wanted in [words.all(), some] {
             told("all", wanted, &|hit| words.occurrences(&bytes, wanted, hit));
-            told("one by one", wanted, &|hit| words.one_by_one(&bytes, 0, wanted, hit));
-            told("many", wanted, &|hit| ManyWords::new(&list).each(&bytes, wanted, hit));
+            told("one by one", wanted, &|hit| words.one_by_one(&bytes, |_| 0, wanted, hit));
+            told("all at once", wanted, &|hit| ManyWords::new(&list).walk(&bytes, 0, wanted, hit));
+            told("many", wanted, &|hit| {
+                let many = ManyWords::new(&list);
+                if let Pass::GaveUp(place) = many.pass(&bytes, wanted, hit) {
+                    words.one_by_one(&bytes, |word| many.resume(word, place), wanted, hit);
+                }
+            });
         }
         // Each word is asked for until it is found, which may end a pass in the middle.
         let found = expected.iter().fold(0, |mask: WordMask, (w, _)| mask | 1 << w);
-        assert_eq!(Words::new(&list, 0).search(&bytes, some), found & some, "seed {seed}, round {round}: {list:?}");
+        for counted in [0, random.next()] {
+            let words = Words::new(&list, counted);
+            assert_eq!(words.search(&bytes, some), found & some, "seed {seed}, round {round}: {list:?}");
+        }
         let at = random.below(bytes.len() + 1);
         let (before, behind) = bytes.split_at(at);
         let crosses = |(w, start): &(usize, usize)| *start < at && start + list[*w].bytes.len() > at;
@@ -117,8 +133,10 @@ fn a_pass_tells_the_same_with_all_instructions() {
         let wanted = if random.one_in(2) { (1 << list.len()) - 1 } else { random.next() & ((1 << list.len()) - 1) };
         for few in FewWords::of_each_level(&list) {
             let mut told = BTreeSet::new();
-            let pass = few.pass(&bytes, wanted, &mut |word, at| {
-                assert!(told.insert((word, at)), "seed {seed}, round {round}, {few:?}: told twice");
+            let pass = few.pass(&bytes, wanted, &mut |word, at, starts| {
+                for start in each(at, starts) {
+                    assert!(told.insert((word, start)), "seed {seed}, round {round}, {few:?}: told twice");
+                }
                 wanted
             });
             let until = |word: usize| match pass {
@@ -150,7 +168,7 @@ fn bytes_made_to_be_slow_are_left_to_the_steady_ways() {
     let list: Vec<Word> = (0..9).map(|last| word(false, &format!("aaaaaa{last}"))).collect();
     // The pairs and the marks of all words, and no word.
     let text: Vec<u8> = (0..4000).map(|i| if i % 4 == 3 { b'0' + (i / 4 % 9) as u8 } else { b'a' }).collect();
-    let pass = FewWords::new(&list[..4]).pass(&text, 0b1111, &mut |_, _| 0b1111);
+    let pass = FewWords::new(&list[..4]).pass(&text, 0b1111, &mut |_, _, _| 0b1111);
     assert!(matches!(pass, Pass::GaveUp(place) if place < 2000), "{pass:?}");
     for count in [3, 9] {
         let words = Words::new(&list[..count], 0);
