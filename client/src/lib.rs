@@ -7,5 +7,6 @@ pub mod file;
 pub mod lang;
 pub mod link;
 pub mod pcap;
+pub mod reach;
 pub mod replay;
 pub mod template;

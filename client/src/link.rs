@@ -1,21 +1,28 @@
 //! The way to a router: one session over TCP, with a time limit on every step.
 //!
 //! Holding a [`Link`] proves that the router at the other end showed a certificate of the user's authority, and that
-//! it knows who the user is. A link asks one thing after the other; it has no thread and no retry.
+//! it knows who the user is. A link asks one thing after the other; it has no thread, and asks nothing twice but what the
+//! router refuses because the user has yet to show that packets to its address arrive: then that is shown first
+//! ([`crate::reach`]).
 
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{TcpStream, ToSocketAddrs};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+
+use crate::reach::{DATAGRAM_TIME_MAX, DATAGRAMS_MAX, Ear, ReachError};
 use vinet_session::identity::{Authority, Identity, RouterPeer};
-use vinet_session::message::{Reply, Request};
+use vinet_session::message::{Rejection, Reply, Request};
+use vinet_session::reach::{REACH_DATAGRAM_BYTES, ReachAnswer};
 use vinet_session::{Client, ClientEvent, Now, SessionError};
 
 /// How long connecting to one address may take.
 pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
 /// How many bytes are read at once.
 const READ_LEN: usize = 16 * 1024;
+/// The code of the rejection that says so.
+const NOT_REACHED: &str = "not-reached";
 
 /// Why there is no answer from a router.
 #[derive(Debug)]
@@ -60,6 +67,8 @@ pub enum LinkError {
         /// What was asked.
         doing: &'static str,
     },
+    /// It could not be shown that packets to the user's address arrive.
+    Reach(ReachError),
 }
 
 impl fmt::Display for LinkError {
@@ -76,6 +85,7 @@ impl fmt::Display for LinkError {
             }
             LinkError::Session(error) => write!(f, "the session ended: {error}"),
             LinkError::WrongReply { doing } => write!(f, "while {doing}, the router answered something else"),
+            LinkError::Reach(error) => error.fmt(f),
         }
     }
 }
@@ -88,11 +98,18 @@ impl From<SessionError> for LinkError {
     }
 }
 
+impl From<ReachError> for LinkError {
+    fn from(error: ReachError) -> Self {
+        LinkError::Reach(error)
+    }
+}
+
 /// A session with a router.
 pub struct Link {
     stream: TcpStream,
     client: Client,
     router: RouterPeer,
+    identity: Arc<Identity>,
     clock: Clock,
 }
 
@@ -129,10 +146,10 @@ impl Link {
     ) -> Result<Link, LinkError> {
         let clock = Clock { origin: Instant::now(), limit };
         let mut stream = connect(router, &clock)?;
-        let mut client = Client::new(identity, authority, router_name, clock.now())?;
+        let mut client = Client::new(Arc::clone(&identity), authority, router_name, clock.now())?;
         let doing = "introducing ourselves to the router";
         match event(&mut stream, &mut client, &clock, doing)? {
-            ClientEvent::Established(router) => Ok(Link { stream, client, router, clock }),
+            ClientEvent::Established(router) => Ok(Link { stream, client, router, identity, clock }),
             ClientEvent::Reply { .. } => Err(LinkError::WrongReply { doing }),
         }
     }
@@ -143,11 +160,49 @@ impl Link {
         &self.router
     }
 
-    /// Sends a request and waits for its answer; `doing` says what it is for, in messages.
+    /// Sends a request and waits for its answer; `doing` says what it is for, in messages. Where the router has yet to be
+    /// shown that the user is reached, that is done, and the request is sent again.
     ///
     /// # Errors
     /// Any [`LinkError`] but `Resolve` and `Connect`.
     pub fn ask(&mut self, request: &Request, doing: &'static str) -> Result<Reply, LinkError> {
+        let reply = self.ask_once(request, doing)?;
+        match &reply {
+            Reply::Rejected(why) if why.code() == NOT_REACHED => match self.show_reach()? {
+                None => self.ask_once(request, doing),
+                Some(why) => Ok(Reply::Rejected(why)),
+            },
+            _ => Ok(reply),
+        }
+    }
+
+    /// Shows that packets to the user's address arrive; gives the router's rejection where it does not let us.
+    fn show_reach(&mut self) -> Result<Option<Rejection>, LinkError> {
+        const DOING: &str = "showing that packets to our address reach us";
+        // A router's identity opens no link, so this is an owner's.
+        let principal = self.identity.principal().ok_or(LinkError::WrongReply { doing: DOING })?;
+        let ear = Ear::open(principal)?;
+        let router = self.router.id();
+        for _ in 0..DATAGRAMS_MAX {
+            let ask = Request::ReachMe { port: ear.port(), padding: vec![0; REACH_DATAGRAM_BYTES] };
+            match self.ask_once(&ask, DOING)? {
+                Reply::ReachSent => {}
+                Reply::Rejected(why) => return Ok(Some(why)),
+                _ => return Err(LinkError::WrongReply { doing: DOING }),
+            }
+            let end = Instant::now() + self.clock.left(DOING)?.min(DATAGRAM_TIME_MAX);
+            let Some(nonce) = ear.hear(&router, end)? else { continue };
+            let answer = ReachAnswer::sign(&router, &principal, nonce, &self.identity);
+            return match self.ask_once(&Request::Reached(answer), DOING)? {
+                Reply::Reached { .. } => Ok(None),
+                Reply::Rejected(why) => Ok(Some(why)),
+                _ => Err(LinkError::WrongReply { doing: DOING }),
+            };
+        }
+        Err(ear.nothing_came().into())
+    }
+
+    fn ask_once(&mut self, request: &Request, doing: &'static str) -> Result<Reply, LinkError> {
         let asked = self.client.send(request, self.clock.now())?;
         match event(&mut self.stream, &mut self.client, &self.clock, doing)? {
             ClientEvent::Reply { id, reply } if id == asked => Ok(reply),

@@ -10,11 +10,14 @@
 
 pub mod admin;
 pub mod admission;
+pub mod alerts;
+pub mod bucket;
 pub mod capacity;
 pub mod census;
 pub mod config;
 pub mod core;
 pub mod daemon;
+pub mod data_path;
 pub mod doctor;
 pub mod judges;
 pub mod kernel;
@@ -27,6 +30,8 @@ pub mod metrics;
 pub mod plane;
 pub mod policies;
 pub mod scheduler;
+pub mod reach;
+pub mod revoked;
 pub mod server;
 pub mod shut_off;
 pub mod sources;

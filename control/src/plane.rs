@@ -259,6 +259,15 @@ impl Plane {
         Ok(true)
     }
 
+    /// The port by which packets to `addr` leave; none where they do not.
+    #[must_use]
+    pub fn port_towards(&self, addr: Addr) -> Option<PortIndex> {
+        match self.mirror.route(addr)? {
+            Target::Via { port, .. } => Some(port),
+            Target::Local | Target::Blackhole | Target::Unreachable | Target::Prohibit => None,
+        }
+    }
+
     /// Keeps neighbours in use alive. To be called about once a second.
     ///
     /// # Errors

@@ -352,6 +352,12 @@ impl Mirror {
         self.told.routes.iter().map(|(&prefix, &target)| (prefix, target))
     }
 
+    /// Where packets to `addr` go: by the longest prefix that holds it.
+    #[must_use]
+    pub fn route(&self, addr: Addr) -> Option<Target> {
+        (0..=addr.width()).rev().find_map(|len| self.told.routes.get(&Prefix::of(addr, len)?).copied())
+    }
+
     /// What is known of each neighbour on a port's link.
     pub fn neighbours(&self) -> impl Iterator<Item = (PortIndex, Addr, NeighbourState)> {
         self.told.neighbours.iter().map(|(&(port, addr), &state)| (port, addr, state))

@@ -127,3 +127,36 @@ fn a_table_that_takes_nothing_now_is_asked_again() {
     assert_eq!(maker.carry_out(vec![], &mut register, &mut table, later).len(), 1);
     assert!(maker.is_done() && table.installed.is_empty());
 }
+
+#[test]
+fn in_the_flow_table_it_is_a_verdict_on_everything_from_the_source_and_nothing_else() {
+    use vinet_fastpath::flow_table::{TableScratch, TableWriter};
+    use vinet_fastpath::publication::Domain;
+    use vinet_fastpath::settings::TableLimits;
+
+    let (domain, places) = Domain::new(1);
+    let limits = TableLimits { programs_max: 16, cells_max: 64, retired_max: 64 };
+    let (mut table, cells) = TableWriter::new(domain, limits).unwrap();
+    let mut reader = places.into_iter().next().unwrap().join();
+    let mut scratch = TableScratch::new();
+    let mut wanted = |table: &mut TableWriter| {
+        reader.quiescent();
+        drop(table.reclaim());
+        for (lane, (src, dst)) in
+            (0..).zip([(0x0a00_0001, 1), (0x0a00_0001, u32::MAX), (0x0a00_0002, 1), (1, 0x0a00_0001)])
+        {
+            scratch.push_v4(lane, src, dst);
+        }
+        let v6 = u128::from(0x0a00_0001u32);
+        scratch.push_v6(4, v6, 1);
+        cells.wanted_lanes(&reader, &mut scratch)
+    };
+    let (mut maker, mut register) = (ShutOffMaker::new(&[]), ShutOffs::new(LIMITS));
+    assert_eq!(wanted(&mut table), 0);
+    maker.carry_out(vec![shut_off("10.0.0.1")], &mut register, &mut table, NOW);
+    assert_eq!(wanted(&mut table), 0b00011, "both packets from the source, and none to it or of another family");
+    maker.carry_out(vec![shut_off("::a00:1")], &mut register, &mut table, NOW);
+    assert_eq!(wanted(&mut table), 0b10011);
+    maker.carry_out(vec![back("10.0.0.1"), back("::a00:1")], &mut register, &mut table, NOW);
+    assert_eq!(wanted(&mut table), 0);
+}
