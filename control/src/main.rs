@@ -158,19 +158,3 @@ fn export(file: &Path) -> ExitCode {
         }
     }
 }
-
-fn ctl(socket: &Path, command: AdminCommand) -> ExitCode {
-    match admin::ask(socket, command) {
-        Ok(answer) => {
-            println!("{answer}");
-            ExitCode::SUCCESS
-        }
-        Err(error) => {
-            eprintln!(
-                "vinetd: no answer from {}: {error}; is the router running, and is this its [control] admin_socket?",
-                socket.display()
-            );
-            ExitCode::from(UNUSABLE)
-        }
-    }
-}
