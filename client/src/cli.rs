@@ -9,8 +9,10 @@ mod layout;
 mod lemma;
 mod local;
 mod network;
+mod operator;
 mod proof;
 mod script;
+mod top;
 
 use answer::{Failure, Outcome};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -68,6 +70,10 @@ enum Command {
     Withdraw(Instance),
     /// Fetch a router's signed policy
     Policy(Policy),
+    /// Watch a running router: cores, ports, drops, classes, capacity, the busiest programs; for its operator
+    Top(Top),
+    /// Tell which programs act on packets from one address to another at a router, and what they did; for its operator
+    Why(Why),
     /// Keep a testbed's authority: make it, and issue identities
     Ca {
         #[command(subcommand)]
@@ -392,6 +398,38 @@ struct Upload {
     router: Router,
 }
 
+/// How its operator reaches a router.
+#[derive(Args)]
+struct AdminSocket {
+    /// The router's admin socket; else $VINET_SOCKET, else the only one in /run/vinet
+    #[arg(long, value_name = "PATH", env = "VINET_SOCKET", hide_env = true)]
+    socket: Option<PathBuf>,
+}
+
+#[derive(Args)]
+struct Top {
+    /// Print one frame as text
+    #[arg(long)]
+    once: bool,
+    /// Milliseconds between two looks
+    #[arg(long, value_name = "MS", default_value = "1000", value_parser = clap::value_parser!(u32).range(50..=10_000))]
+    interval: u32,
+    #[command(flatten)]
+    socket: AdminSocket,
+}
+
+#[derive(Args)]
+struct Why {
+    /// The source
+    src: std::net::IpAddr,
+    /// The destination
+    dst: std::net::IpAddr,
+    #[command(flatten)]
+    socket: AdminSocket,
+    #[command(flatten)]
+    json: Json,
+}
+
 #[derive(Args)]
 struct Instance {
     /// The program's number at its router, from the receipt
@@ -525,6 +563,9 @@ fn dispatch(command: Command) -> (bool, Outcome) {
         Command::Show(args) => (args.router.json.json, network::show(&args)),
         Command::Withdraw(args) => (args.router.json.json, network::withdraw(&args)),
         Command::Policy(args) => (args.router.json.json, network::policy(&args)),
+        Command::Top(args) => (false, top::top(&args)),
+        // Its JSON is told whether it is a yes or a no.
+        Command::Why(args) => (false, operator::why(&args)),
         Command::Ca { command } => (false, ca(command)),
         Command::Completions { shell } => (false, completions(shell)),
         Command::Man { dir } => (false, man(&dir)),

@@ -2,6 +2,7 @@
 
 #![forbid(unsafe_code)]
 
+pub mod admin;
 pub mod disasm;
 pub mod file;
 pub mod lang;

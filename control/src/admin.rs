@@ -17,18 +17,18 @@ use std::time::Duration;
 use mio::net::{UnixListener, UnixStream};
 use mio::{Interest, Registry, Token};
 use nix::unistd::{Group, chown};
-use serde_json::Value;
+use serde_json::{Value, json};
 
 pub use command::{Command, CommandError, Pair};
-use connection::Connection;
 pub use connection::Peer;
+use connection::{Connection, Next};
 
 /// Connections at once; one more is closed.
 pub const CONNECTIONS_MAX: usize = 8;
 /// Bytes of the longest request.
 pub const LINE_LEN_MAX: usize = 4096;
-/// Bytes of answers that wait for a slow reader; more closes the connection.
-const BACKLOG_LEN_MAX: usize = 64 * 1024 * 1024;
+/// Commands answered in one turn of the loop, so that an operator who asks without a pause does not hold it.
+const COMMANDS_PER_TURN: usize = 8;
 /// Milliseconds without a byte either way until a connection is closed.
 const SILENCE_MAX_MS: u64 = 30_000;
 /// The longest that [`ask`] waits.
@@ -66,6 +66,17 @@ pub struct Admin {
     registry: Registry,
     token_base: usize,
     connections: [Option<Connection>; CONNECTIONS_MAX],
+    /// Of the connection that was made last.
+    serial: u64,
+    /// Commands that may still be answered in this turn.
+    left_in_turn: usize,
+}
+
+/// A connection that waits for an answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Asker {
+    index: usize,
+    serial: u64,
 }
 
 impl std::fmt::Debug for Admin {
@@ -97,6 +108,8 @@ impl Admin {
             registry,
             token_base,
             connections: Default::default(),
+            serial: 0,
+            left_in_turn: COMMANDS_PER_TURN,
         })
     }
 
@@ -114,8 +127,8 @@ impl Admin {
         true
     }
 
-    /// Accepts, reads, answers through `answer`, and writes.
-    pub fn turn(&mut self, now_ms: u64, mut answer: impl FnMut(&Command, &Peer) -> Value) {
+    /// Accepts, and closes what has been silent for too long. To be called in every turn, before [`Admin::next`].
+    pub fn turn(&mut self, now_ms: u64) {
         while self.listener_ready {
             match self.listener.accept() {
                 Ok((stream, _)) => self.take(stream, now_ms),
@@ -123,14 +136,62 @@ impl Admin {
                 Err(_) => self.listener_ready = false,
             }
         }
-        for slot in &mut self.connections {
-            let Some(connection) = slot else { continue };
-            let silent = now_ms.saturating_sub(connection.active_ms) > SILENCE_MAX_MS;
-            if silent || std::mem::take(&mut connection.to_do) && !connection.serve(now_ms, &mut answer) {
-                // The socket is closed just after; a failure to stop watching it changes nothing.
-                let _ = self.registry.deregister(&mut connection.stream);
-                *slot = None;
+        for index in 0..CONNECTIONS_MAX {
+            let silent = |c: &Connection| now_ms.saturating_sub(c.active_ms) > SILENCE_MAX_MS;
+            if self.connections[index].as_ref().is_some_and(silent) {
+                self.close(index);
             }
+        }
+        self.left_in_turn = COMMANDS_PER_TURN;
+    }
+
+    /// The next command, who asks, and as whom; give the answer to [`Admin::answer`]. `None` where there is none in this
+    /// turn.
+    pub fn next(&mut self, now_ms: u64) -> Option<(Asker, Command, Peer)> {
+        let mut index = 0;
+        while index < CONNECTIONS_MAX {
+            let Some(connection) = self.connections[index].as_mut().filter(|connection| connection.to_do) else {
+                index += 1;
+                continue;
+            };
+            if self.left_in_turn == 0 {
+                return None;
+            }
+            match connection.next(now_ms) {
+                Next::Wait => connection.to_do = false,
+                Next::Close => self.close(index),
+                Next::Line(line) => {
+                    self.left_in_turn -= 1;
+                    match Command::parse(&line) {
+                        Ok(command) => {
+                            let asker = Asker { index, serial: connection.serial };
+                            return Some((asker, command, connection.peer));
+                        }
+                        Err(error) => connection.push(&json!({ "error": error.to_string() })),
+                    }
+                }
+            }
+        }
+        None
+    }
+
+    /// Whether more is to be done in the next turn, without an event.
+    #[must_use]
+    pub fn is_busy(&self) -> bool {
+        self.connections.iter().flatten().any(|connection| connection.to_do)
+    }
+
+    /// Answers `asker`; one that has gone meanwhile gets nothing.
+    pub fn answer(&mut self, asker: Asker, answer: &Value) {
+        if let Some(connection) = self.connections[asker.index].as_mut().filter(|c| c.serial == asker.serial) {
+            connection.push(answer);
+        }
+    }
+
+    fn close(&mut self, index: usize) {
+        if let Some(mut connection) = self.connections[index].take() {
+            // The socket is closed just after; a failure to stop watching it changes nothing.
+            let _ = self.registry.deregister(&mut connection.stream);
         }
     }
 
@@ -140,8 +201,9 @@ impl Admin {
         if self.registry.register(&mut stream, token, Interest::READABLE | Interest::WRITABLE).is_err() {
             return;
         }
+        self.serial += 1;
         // A peer that the kernel does not know is let go.
-        self.connections[index] = Connection::new(stream, now_ms).ok();
+        self.connections[index] = Connection::new(stream, self.serial, now_ms).ok();
     }
 }
 
@@ -222,7 +284,10 @@ mod tests {
             for event in &events {
                 assert!(admin.event(event.token()));
             }
-            admin.turn(0, |command, peer| serde_json::json!({ "command": command.name(), "peer": peer.to_string() }));
+            admin.turn(0);
+            while let Some((asker, command, peer)) = admin.next(0) {
+                admin.answer(asker, &json!({ "command": command.name(), "peer": peer.to_string() }));
+            }
         }
         let (good, text, closed) = operator.join().unwrap();
         assert_eq!(good["command"], "counters");

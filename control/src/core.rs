@@ -7,6 +7,7 @@
 //! [`QUIET_WAIT`] otherwise.
 
 mod sample;
+mod status;
 mod view;
 mod why;
 
@@ -497,7 +498,7 @@ impl<H: PortHandle> Core<H> {
             self.server.reply(session, request, &reply, now);
         }
         more |= self.server.turn(&mut self.office, now);
-        self.serve_operators(now);
+        more |= self.serve_operators(now);
         self.serve_metrics();
         if instant >= self.next_tick {
             self.next_tick = instant + TICK;

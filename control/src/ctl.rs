@@ -34,6 +34,8 @@ enum What {
     Ports,
     /// Sessions, admission and capacity.
     Sessions,
+    /// All that one look at a running router shows: cores, ports, drops, classes, capacity, the busiest programs.
+    Status,
     /// Which programs act on packets from one address to another, and what they did.
     Why {
         /// The source.
@@ -51,6 +53,7 @@ impl What {
             What::Fib => Command::Fib,
             What::Ports => Command::Ports,
             What::Sessions => Command::Sessions,
+            What::Status => Command::Status,
             What::Why { src, dst } => Command::Why(Pair { src: *src, dst: *dst }),
         }
     }

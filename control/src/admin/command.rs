@@ -23,6 +23,8 @@ pub enum Command {
     Ports,
     /// Sessions, admission and capacity.
     Sessions,
+    /// All that one look at a running router shows: cores, ports, drops, classes, capacity, the busiest programs.
+    Status,
     /// Which programs act on packets from one address to another, and what they did.
     Why(Pair),
 }
@@ -90,11 +92,11 @@ fn nearest(name: &str) -> Option<&'static str> {
 
 impl Command {
     /// The names of all commands.
-    pub const NAMES: [&'static str; 6] = ["counters", "programs", "fib", "ports", "sessions", "why"];
+    pub const NAMES: [&'static str; 7] = ["counters", "programs", "fib", "ports", "sessions", "status", "why"];
 
     /// The commands that need no arguments and change nothing.
-    pub const PLAIN: [Command; 5] =
-        [Command::Counters, Command::Programs, Command::Fib, Command::Ports, Command::Sessions];
+    pub const PLAIN: [Command; 6] =
+        [Command::Counters, Command::Programs, Command::Fib, Command::Ports, Command::Sessions, Command::Status];
 
     /// The command of one line, a JSON object: its name in `cmd`, its arguments beside it.
     ///
@@ -116,6 +118,7 @@ impl Command {
             "fib" => plain(arguments, Command::Fib),
             "ports" => plain(arguments, Command::Ports),
             "sessions" => plain(arguments, Command::Sessions),
+            "status" => plain(arguments, Command::Status),
             "why" => with(arguments, Command::Why),
             _ => return Err(CommandError::Unknown { name }),
         };
@@ -131,6 +134,7 @@ impl Command {
             Command::Fib => "fib",
             Command::Ports => "ports",
             Command::Sessions => "sessions",
+            Command::Status => "status",
             Command::Why(_) => "why",
         }
     }

@@ -7,10 +7,9 @@ use std::io::{self, Read, Write};
 use mio::net::UnixStream;
 use nix::sys::socket::getsockopt;
 use nix::sys::socket::sockopt::PeerCredentials;
-use serde_json::{Value, json};
+use serde_json::Value;
 
-use super::command::Command;
-use super::{BACKLOG_LEN_MAX, LINE_LEN_MAX};
+use super::LINE_LEN_MAX;
 
 /// Who is at the other end, as the kernel tells it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,9 +28,21 @@ impl fmt::Display for Peer {
     }
 }
 
+/// What a connection wants.
+pub(super) enum Next {
+    /// An answer to this line.
+    Line(Vec<u8>),
+    /// To be let alone until the next event.
+    Wait,
+    /// To be closed.
+    Close,
+}
+
 pub(super) struct Connection {
     pub(super) stream: UnixStream,
-    peer: Peer,
+    pub(super) peer: Peer,
+    /// Never used twice.
+    pub(super) serial: u64,
     input: VecDeque<u8>,
     output: Vec<u8>,
     written: usize,
@@ -43,11 +54,12 @@ pub(super) struct Connection {
 impl Connection {
     /// # Errors
     /// The kernel does not say who the peer is.
-    pub(super) fn new(stream: UnixStream, now_ms: u64) -> io::Result<Connection> {
+    pub(super) fn new(stream: UnixStream, serial: u64, now_ms: u64) -> io::Result<Connection> {
         let peer = getsockopt(&stream, PeerCredentials)?;
         Ok(Connection {
             peer: Peer { uid: peer.uid(), gid: peer.gid(), pid: peer.pid() },
             stream,
+            serial,
             input: VecDeque::new(),
             output: Vec::new(),
             written: 0,
@@ -57,18 +69,21 @@ impl Connection {
         })
     }
 
-    /// Reads, answers and writes; `false` where the connection is to be closed.
-    pub(super) fn serve(&mut self, now_ms: u64, answer: &mut impl FnMut(&Command, &Peer) -> Value) -> bool {
+    /// Writes what waits, then looks for the next line: so there is never more than one answer in memory.
+    pub(super) fn next(&mut self, now_ms: u64) -> Next {
         let mut buffer = [0u8; LINE_LEN_MAX];
         loop {
             if !self.write(now_ms) {
-                return false;
+                return Next::Close;
             }
             if self.written < self.output.len() {
-                return true;
+                return Next::Wait;
             }
-            if self.ended {
-                return false;
+            if let Some(end) = self.input.iter().position(|&b| b == b'\n') {
+                return Next::Line(self.input.drain(..=end).collect());
+            }
+            if self.ended || self.input.len() > LINE_LEN_MAX {
+                return Next::Close;
             }
             match self.stream.read(&mut buffer) {
                 Ok(0) => self.ended = true,
@@ -76,26 +91,18 @@ impl Connection {
                     self.active_ms = now_ms;
                     self.input.extend(&buffer[..len]);
                 }
-                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return true,
-                Err(error) if error.kind() == io::ErrorKind::Interrupted => continue,
-                Err(_) => return false,
-            }
-            while let Some(end) = self.input.iter().position(|&b| b == b'\n') {
-                let line: Vec<u8> = self.input.drain(..=end).collect();
-                let reply = match Command::parse(&line) {
-                    Ok(command) => answer(&command, &self.peer),
-                    Err(error) => json!({ "error": error.to_string() }),
-                };
-                self.output.extend_from_slice(reply.to_string().as_bytes());
-                self.output.push(b'\n');
-                if self.output.len() > BACKLOG_LEN_MAX {
-                    return false;
-                }
-            }
-            if self.input.len() > LINE_LEN_MAX {
-                return false;
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return Next::Wait,
+                Err(error) if error.kind() == io::ErrorKind::Interrupted => {}
+                Err(_) => return Next::Close,
             }
         }
+    }
+
+    /// Puts an answer behind what waits; it is written when the connection is looked at next.
+    pub(super) fn push(&mut self, answer: &Value) {
+        self.output.extend_from_slice(answer.to_string().as_bytes());
+        self.output.push(b'\n');
+        self.to_do = true;
     }
 
     fn write(&mut self, now_ms: u64) -> bool {

@@ -13,7 +13,7 @@ impl<H: PortHandle> Core<H> {
         }
     }
 
-    fn sample(&self) -> Sample {
+    pub(super) fn sample(&self) -> Sample {
         let workers = self.counters.worker_snapshots();
         let all = self.counters.snapshot();
         let (admission, table) = (&self.office.admission, &self.office.table);

@@ -10,7 +10,7 @@ use vinet_session::message::ProgramStatus;
 use vinet_trusted::addr::Principal;
 
 use super::{Core, Office, why};
-use crate::admin::Command;
+use crate::admin::{Command, Peer};
 use crate::plane::Plane;
 use crate::server::Server;
 
@@ -18,18 +18,27 @@ use crate::server::Server;
 const ROWS_MAX: usize = 10_000;
 
 impl<H: PortHandle> Core<H> {
-    pub(super) fn serve_operators(&mut self, now: Now) {
-        let (config, office, server, plane, counters, handles) =
-            (&self.config, &self.office, &self.server, &self.plane, &self.counters, &self.handles);
-        let verify = config.router.verify;
-        self.admin.turn(now.mono_ms, |command, _peer| match command {
-            Command::Counters => all_counters(counters, office, server, plane.as_ref(), handles),
+    /// Answers operators; `true` where more of them wait.
+    pub(super) fn serve_operators(&mut self, now: Now) -> bool {
+        self.admin.turn(now.mono_ms);
+        while let Some((asker, command, peer)) = self.admin.next(now.mono_ms) {
+            let answer = self.answer_operator(&command, &peer, now);
+            self.admin.answer(asker, &answer);
+        }
+        self.admin.is_busy()
+    }
+
+    fn answer_operator(&mut self, command: &Command, _peer: &Peer, now: Now) -> Value {
+        let (config, office, server, plane) = (&self.config, &self.office, &self.server, self.plane.as_ref());
+        match command {
+            Command::Counters => all_counters(&self.counters, office, server, plane, &self.handles),
             Command::Programs => programs(office, now),
-            Command::Fib => plane.as_ref().map_or_else(|| json!({ "routes": [], "neighbours": [] }), fib),
-            Command::Ports => ports(handles),
-            Command::Sessions => sessions(office, server, &format!("{verify:?}").to_lowercase()),
-            Command::Why(pair) => why::answer(config, office, plane.as_ref(), *pair, now),
-        });
+            Command::Fib => plane.map_or_else(|| json!({ "routes": [], "neighbours": [] }), fib),
+            Command::Ports => ports(&self.handles),
+            Command::Sessions => sessions(office, server, &format!("{:?}", config.router.verify).to_lowercase()),
+            Command::Why(pair) => why::answer(config, office, plane, *pair, now),
+            Command::Status => self.status(now),
+        }
     }
 }
 
