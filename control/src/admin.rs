@@ -19,7 +19,7 @@ use mio::{Interest, Registry, Token};
 use nix::unistd::{Group, chown};
 use serde_json::{Value, json};
 
-pub use command::{Command, CommandError, Pair};
+pub use command::{Command, CommandError, Pair, ReloadOrder};
 pub use connection::Peer;
 use connection::{Connection, Next};
 
@@ -111,6 +111,14 @@ impl Admin {
             serial: 0,
             left_in_turn: COMMANDS_PER_TURN,
         })
+    }
+
+    /// Lets others open the socket.
+    ///
+    /// # Errors
+    /// There is no such group, or the file has gone.
+    pub fn set_access(&self, access: &Access) -> io::Result<()> {
+        access.apply(&self.path)
     }
 
     /// Takes note of an event of the loop; `false` where the token is not the socket's.

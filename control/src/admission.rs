@@ -25,6 +25,7 @@ use vinet_trusted::policy::{Policy, PrincipalKind};
 
 use crate::capacity::{Budget, Hold};
 use crate::census::Census;
+use crate::config::Limits;
 use crate::lemmas::{Lemmas, OpenedLemma};
 use crate::policies::Policies;
 use crate::wheel::{Timer, Wheel};
@@ -66,7 +67,7 @@ impl ProgramTable for TableWriter {
     }
 }
 
-/// What a router promises and controls; does not change while it runs.
+/// What a router promises and controls; only the bound for one owner changes while it runs.
 #[derive(Debug)]
 pub struct Terrain {
     /// The sources that this router controls.
@@ -655,6 +656,19 @@ impl Admission {
     #[must_use]
     pub fn budget(&self) -> &Budget {
         &self.budget
+    }
+    /// Judges uploads by other policies from now on. Programs that run keep the terms that they were admitted by.
+    pub fn set_policies(&mut self, policies: Vec<Policy>) {
+        self.policies = Policies::sign(policies, self.lemmas.library_root(), &self.identity);
+    }
+    /// Has other bounds from now on; what is above them already stays.
+    pub fn set_limits(&mut self, limits: &Limits) {
+        self.terrain.programs_per_owner_max = limits.programs_per_owner;
+        self.lemmas.set_limits(limits.lemmas, limits.lemmas_per_owner);
+    }
+    /// Has another capacity from now on; what is promised stays promised.
+    pub fn set_capacity(&mut self, cycles_per_second: u64, memory_bytes: u64) {
+        self.budget.resize(cycles_per_second, memory_bytes);
     }
     /// How many programs of each class there are.
     #[must_use]

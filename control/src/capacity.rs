@@ -104,11 +104,11 @@ impl Budget {
         // A product that does not fit is above any budget.
         let cycles = complexity.saturating_mul(u64::from(packet_rate));
         let memory = state_bytes.saturating_mul(workers as u64);
-        let free = self.cycles_per_second_max - self.cycles_per_second;
+        let free = self.cycles_per_second_max.saturating_sub(self.cycles_per_second);
         if cycles > free {
             return Err(NoCapacity::Cycles { needed: cycles, free });
         }
-        let free = self.memory_bytes_max - self.memory_bytes;
+        let free = self.memory_bytes_max.saturating_sub(self.memory_bytes);
         if memory > free {
             return Err(NoCapacity::Memory { needed: memory, free });
         }
@@ -122,6 +122,12 @@ impl Budget {
         assert!(hold.cycles_per_second <= self.cycles_per_second && hold.memory_bytes <= self.memory_bytes);
         self.cycles_per_second -= hold.cycles_per_second;
         self.memory_bytes -= hold.memory_bytes;
+    }
+
+    /// Changes what there is in all. What is taken stays taken, also where it is more.
+    pub fn resize(&mut self, cycles_per_second_max: u64, memory_bytes_max: u64) {
+        self.cycles_per_second_max = cycles_per_second_max;
+        self.memory_bytes_max = memory_bytes_max;
     }
 
     /// Cycles a second that are taken.
@@ -159,6 +165,20 @@ mod tests {
         assert_eq!(budget.take(1, 1, 0, 1), Err(NoCapacity::Cycles { needed: 1, free: 0 }));
         budget.release(a);
         assert_eq!(budget.take(1, 1, 17, 1), Err(NoCapacity::Memory { needed: 17, free: 16 }));
+        budget.release(b);
+        assert_eq!((budget.cycles_per_second(), budget.memory_bytes()), (0, 0));
+    }
+
+    #[test]
+    fn a_budget_can_shrink_below_what_is_taken_and_grow_again() {
+        let mut budget = Budget::new(1_000, 64);
+        let a = budget.take(10, 50, 8, 2).unwrap();
+        budget.resize(100, 8);
+        assert_eq!(budget.take(1, 1, 0, 1), Err(NoCapacity::Cycles { needed: 1, free: 0 }));
+        budget.release(a);
+        assert_eq!(budget.take(101, 1, 0, 1), Err(NoCapacity::Cycles { needed: 101, free: 100 }));
+        budget.resize(101, 8);
+        let b = budget.take(101, 1, 8, 1).unwrap();
         budget.release(b);
         assert_eq!((budget.cycles_per_second(), budget.memory_bytes()), (0, 0));
     }

@@ -21,6 +21,9 @@ use crate::admin::Access;
 pub use schedule::Schedule;
 pub use sources::SourceRules;
 pub use values::{AddrLen, Cidr, Idle, LogFormat, MemoryKind, QueueKind, Reach, Verify};
+use crate::reload::Keys;
+
+pub use values::{AddrLen, Cidr, Idle, LogFormat, MemoryKind, QueueKind, Verify};
 
 /// Most ports of one router.
 pub const PORTS_MAX: usize = 32;
@@ -32,6 +35,8 @@ pub const WORKERS_MAX: usize = 64;
 pub struct Config {
     /// The file it came from.
     pub file: PathBuf,
+    /// Its keys as they are written there.
+    pub keys: Keys,
     /// `[router]`
     pub router: Router,
     /// `[eal]`

@@ -6,6 +6,7 @@
 //! looks again at once while there was work, after a millisecond while there was some lately, and after
 //! [`QUIET_WAIT`] otherwise.
 
+mod reloading;
 mod sample;
 mod status;
 mod view;
@@ -14,6 +15,7 @@ mod why;
 pub use view::mac_text;
 
 use std::fmt;
+use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -39,6 +41,7 @@ use crate::judges::{Case, Judged, Judges};
 use crate::lemmas::Lemmas;
 use crate::log;
 use crate::metrics::Metrics;
+use crate::notify::Notifier;
 use crate::plane::{Plane, PlaneError};
 use crate::policies::Policies;
 use crate::server::{Desk, ListenError, Server, SessionId};
@@ -61,6 +64,8 @@ const RESOLVES_PER_TURN: usize = 256;
 const VERDICTS_PER_TURN: usize = 256;
 /// Threads that check proofs. They share the control core, so that no worker ever waits for one.
 const JUDGES: usize = 1;
+
+use reloading::Reloading;
 
 const TOKEN_WAKE: Token = Token(0);
 const TOKEN_SIGNAL: Token = Token(1);
@@ -257,18 +262,37 @@ impl Desk for Office {
     }
 }
 
+/// What the signal handlers write to.
+struct Signals {
+    pipe: mio::net::UnixStream,
+    end: Arc<AtomicBool>,
+    reload: Arc<AtomicBool>,
+}
+
+impl Signals {
+    /// Reads what the handlers wrote; `true` where one of them was for the end.
+    fn ask_for_the_end(&mut self) -> bool {
+        // What is read says only that there was a signal; the edge is used up when there is nothing more.
+        while matches!(self.pipe.read(&mut [0; 64]), Ok(1..)) {}
+        // Acquire, with the release in the handler.
+        self.end.load(Ordering::Acquire)
+    }
+}
+
 /// The control core.
 pub struct Core<H> {
     poll: Poll,
     events: Events,
     origin: Instant,
     stopper: Stopper,
-    signals: Option<mio::net::UnixStream>,
+    signals: Option<Signals>,
     config: Config,
     office: Office,
     server: Server,
     admin: Admin,
     metrics: Option<Metrics>,
+    reloading: Reloading,
+    notifier: Notifier,
     plane: Option<Plane>,
     fib: FibWriter,
     slow_path: SlowPath,
@@ -305,6 +329,7 @@ impl<H: PortHandle> Core<H> {
     pub fn new(parts: Parts<H>, poll: Poll, mut plane: Option<Plane>) -> Result<Core<H>, CoreError> {
         let Parts { config, identity, authority, policies, handles, table, mut fib, slow_path, resolve, counters } =
             parts;
+        let reloading = Reloading::new(&config, policies.all().cloned().collect());
         let registry = || poll.registry().try_clone().map_err(CoreError::Loop);
         let waker = Arc::new(Waker::new(poll.registry(), TOKEN_WAKE).map_err(CoreError::Loop)?);
         if let Some(plane) = &mut plane {
@@ -343,6 +368,8 @@ impl<H: PortHandle> Core<H> {
             server,
             admin,
             metrics: None,
+            reloading,
+            notifier: Notifier::default(),
             plane,
             fib,
             slow_path,
@@ -375,16 +402,32 @@ impl<H: PortHandle> Core<H> {
         Metrics::start(address, wake).map_err(|reason| CoreError::Metrics { address, reason })
     }
 
-    /// Stops when a byte comes from `signals`, the reading end of a signal handler's pipe.
+    /// Stops, or reloads, when a byte comes from `pipe`, the reading end of the signal handlers': reloads where `reload`
+    /// has been lifted meanwhile, stops where `end` has.
     ///
     /// # Errors
     /// [`CoreError::Loop`].
-    pub fn stop_on(&mut self, signals: std::os::unix::net::UnixStream) -> Result<(), CoreError> {
-        signals.set_nonblocking(true).map_err(CoreError::Loop)?;
-        let mut signals = mio::net::UnixStream::from_std(signals);
-        self.poll.registry().register(&mut signals, TOKEN_SIGNAL, Interest::READABLE).map_err(CoreError::Loop)?;
-        self.signals = Some(signals);
+    pub fn heed_signals(
+        &mut self,
+        pipe: std::os::unix::net::UnixStream,
+        end: Arc<AtomicBool>,
+        reload: Arc<AtomicBool>,
+    ) -> Result<(), CoreError> {
+        pipe.set_nonblocking(true).map_err(CoreError::Loop)?;
+        let mut pipe = mio::net::UnixStream::from_std(pipe);
+        self.poll.registry().register(&mut pipe, TOKEN_SIGNAL, Interest::READABLE).map_err(CoreError::Loop)?;
+        self.signals = Some(Signals { pipe, end, reload });
         Ok(())
+    }
+
+    /// Has the service manager told what the router does.
+    pub fn notify_through(&mut self, notifier: Notifier) {
+        self.notifier = notifier;
+    }
+    /// The way to the service manager.
+    #[must_use]
+    pub fn notifier(&self) -> &Notifier {
+        &self.notifier
     }
 
     /// The configuration.
@@ -441,7 +484,11 @@ impl<H: PortHandle> Core<H> {
         for event in &self.events {
             let token = event.token();
             if token == TOKEN_SIGNAL {
-                self.stopper.stop.store(true, Ordering::Release);
+                if let Some(signals) = &mut self.signals
+                    && signals.ask_for_the_end()
+                {
+                    self.stopper.stop.store(true, Ordering::Release);
+                }
             } else if token.0 >= TOKENS_SERVER {
                 self.server.event(event);
             } else if token.0 >= TOKENS_PLANE {
@@ -471,6 +518,9 @@ impl<H: PortHandle> Core<H> {
                 // The FIB before stays in force, and the next change tries again.
                 Err(error) => log::error("plane", error),
             }
+        }
+        if self.signals.as_ref().is_some_and(|signals| signals.reload.swap(false, Ordering::AcqRel)) {
+            self.reload_on_signal(instant);
         }
         let now = Now::read(self.origin);
         for _ in 0..VERDICTS_PER_TURN {
@@ -527,6 +577,10 @@ impl<H: PortHandle> Core<H> {
             }
             self.stuck = stuck;
         }
+        if self.stuck.is_empty() {
+            self.notifier.alive(instant);
+        }
+        self.undo_overdue_reload(instant);
         if self.ticks.is_multiple_of(LINK_TICKS) {
             self.follow_links();
         }

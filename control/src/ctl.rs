@@ -5,7 +5,8 @@ use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 use clap::{Args, Subcommand};
-use vinet_control::admin::{self, Command, Pair};
+use serde_json::Value;
+use vinet_control::admin::{self, Command, Pair, ReloadOrder};
 
 use crate::UNUSABLE;
 
@@ -43,6 +44,35 @@ enum What {
         /// The destination.
         dst: IpAddr,
     },
+    /// Reads the configuration again, tells what differs, and takes it over; undone by itself unless it is confirmed.
+    Reload(Reload),
+    /// Keeps what the last reload changed.
+    Confirm,
+    /// Undoes what the last reload changed, before its time is up.
+    Rollback,
+}
+
+#[derive(Args)]
+pub(crate) struct Reload {
+    /// Undo it after so many seconds unless `vinetd ctl confirm` comes.
+    #[arg(long, value_name = "SECONDS", default_value = "60", value_parser = clap::value_parser!(u32).range(1..=86_400))]
+    confirm_within: u32,
+    /// For good, without a confirmation: for a service manager.
+    #[arg(long, conflicts_with = "confirm_within")]
+    now: bool,
+    /// Only tell what differs.
+    #[arg(long)]
+    dry_run: bool,
+    /// Print one JSON object.
+    #[arg(long)]
+    json: bool,
+}
+
+impl Reload {
+    fn command(&self) -> Command {
+        let confirm_within_s = (!self.now).then_some(self.confirm_within);
+        Command::Reload(ReloadOrder { confirm_within_s, dry_run: self.dry_run })
+    }
 }
 
 impl What {
@@ -54,29 +84,61 @@ impl What {
             What::Ports => Command::Ports,
             What::Sessions => Command::Sessions,
             What::Status => Command::Status,
+            What::Reload(reload) => reload.command(),
+            What::Confirm => Command::Confirm,
+            What::Rollback => Command::Rollback,
             What::Why { src, dst } => Command::Why(Pair { src: *src, dst: *dst }),
         }
     }
 }
 
+/// The arguments of `vinetd reload`, the short form of `vinetd ctl reload`.
+#[derive(Args)]
+pub(crate) struct ReloadArguments {
+    /// The router's admin socket; without it, the only one in /run/vinet.
+    #[arg(long, value_name = "PATH", env = "VINET_SOCKET", hide_env = true)]
+    socket: Option<PathBuf>,
+    #[command(flatten)]
+    reload: Reload,
+}
+
 /// Asks, and prints the answer. Status 1 is a lawful no of the router, 2 that nobody can be asked.
 pub(crate) fn run(arguments: &Arguments) -> ExitCode {
-    let socket = match arguments.socket.clone().map_or_else(|| only_socket(Path::new(RUN_DIR)), Ok) {
+    let in_words = matches!(&arguments.what, What::Reload(reload) if !reload.json);
+    ask(arguments.socket.as_deref(), &arguments.what.command(), in_words)
+}
+
+/// The same for a reload.
+pub(crate) fn reload(arguments: &ReloadArguments) -> ExitCode {
+    ask(arguments.socket.as_deref(), &arguments.reload.command(), !arguments.reload.json)
+}
+
+fn ask(socket: Option<&Path>, command: &Command, in_words: bool) -> ExitCode {
+    let socket = match socket.map_or_else(|| only_socket(Path::new(RUN_DIR)), |path| Ok(path.to_owned())) {
         Ok(socket) => socket,
         Err(what) => {
             eprintln!("vinetd: {what}; name it with --socket PATH");
             return ExitCode::from(UNUSABLE);
         }
     };
-    match admin::ask(&socket, &arguments.what.command()) {
-        Ok(answer) => {
-            println!("{answer}");
-            if let Some(error) = answer.get("error") {
+    match admin::ask(&socket, command) {
+        Ok(answer) => match answer.get("error") {
+            Some(error) => {
+                if !in_words {
+                    println!("{answer}");
+                }
                 eprintln!("vinetd: {}", error.as_str().unwrap_or("the router refuses"));
-                return ExitCode::FAILURE;
+                ExitCode::FAILURE
             }
-            ExitCode::SUCCESS
-        }
+            None if in_words => {
+                print!("{}", reload_words(&answer));
+                ExitCode::SUCCESS
+            }
+            None => {
+                println!("{answer}");
+                ExitCode::SUCCESS
+            }
+        },
         Err(error) => {
             eprintln!(
                 "vinetd: no answer from {}: {error}; is the router running, is this its [control] admin_socket, and are \
@@ -86,6 +148,28 @@ pub(crate) fn run(arguments: &Arguments) -> ExitCode {
             ExitCode::from(UNUSABLE)
         }
     }
+}
+
+/// What a reload changed, key by key, and what is to be done.
+fn reload_words(answer: &Value) -> String {
+    let mut words = String::new();
+    let changes = answer["changes"].as_array().map(Vec::as_slice).unwrap_or_default();
+    for change in changes {
+        let of = |key: &str| change[key].as_str().unwrap_or_default();
+        words += &match (change["before"].is_string(), change["after"].is_string()) {
+            (true, true) => format!("~ {}: {} -> {}", of("key"), of("before"), of("after")),
+            (false, _) => format!("+ {}: {}", of("key"), of("after")),
+            (true, false) => format!("- {}: {}", of("key"), of("before")),
+        };
+        words += if change["at_run_time"] == true { "\n" } else { "    (needs a restart)\n" };
+    }
+    words += &match (changes.len(), answer["applied"] == true, answer["undone_in_s"].as_u64()) {
+        (0, ..) => "nothing differs\n".to_owned(),
+        (_, false, _) => "nothing was changed\n".to_owned(),
+        (_, true, None) => "applied\n".to_owned(),
+        (_, true, Some(seconds)) => format!("applied; undone in {seconds} s unless `vinetd ctl confirm` comes\n"),
+    };
+    words
 }
 
 /// The socket in `dir` where there is exactly one.

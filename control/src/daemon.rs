@@ -7,6 +7,7 @@
 //! was changed by then is undone.
 
 use std::fmt;
+use std::io::IsTerminal;
 use std::os::unix::fs::MetadataExt;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -34,6 +35,7 @@ use crate::kernel::beneath::{Beneath, BeneathError};
 use crate::kernel::netlink::{NetlinkError, Rtnl};
 use crate::lock::{Lock, LockError};
 use crate::log;
+use crate::notify::Notifier;
 use crate::plane::{Plane, PlaneError};
 use crate::policies::{Policies, PoliciesError};
 
@@ -241,22 +243,35 @@ pub(crate) fn check_mtus(config: &Config, policies: &[Policy]) -> Result<(), Sta
     Ok(())
 }
 
-/// Catches SIGTERM, SIGINT and SIGHUP (the terminal is gone): the first writes a byte to the stream that is returned, the second ends the process at
-/// once.
-fn catch_signals() -> std::io::Result<UnixStream> {
-    let (ours, handlers) = UnixStream::pair()?;
-    let once = Arc::new(AtomicBool::new(false));
-    for signal in [SIGTERM, SIGINT, SIGHUP] {
+/// The signals that have come: a byte in the pipe for each, and why.
+struct Signals {
+    pipe: UnixStream,
+    end: Arc<AtomicBool>,
+    reload: Arc<AtomicBool>,
+}
+
+/// Catches SIGTERM and SIGINT: the first ends the router, the second the process at once. SIGHUP has the configuration
+/// read again, as daemons do; in a router that somebody runs by hand it means that the terminal is gone, and ends it too.
+fn catch_signals() -> std::io::Result<Signals> {
+    let (pipe, handlers) = UnixStream::pair()?;
+    let (end, reload) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicBool::new(false)));
+    let by_hand = std::io::stdin().is_terminal() && std::io::stderr().is_terminal();
+    let ends = [SIGTERM, SIGINT].into_iter().chain(by_hand.then_some(SIGHUP));
+    for signal in ends {
         // In this order: the first signal finds the flag down and lifts it, the second finds it up.
-        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&once))?;
-        signal_hook::flag::register(signal, Arc::clone(&once))?;
+        signal_hook::flag::register_conditional_shutdown(signal, 1, Arc::clone(&end))?;
+        signal_hook::flag::register(signal, Arc::clone(&end))?;
         signal_hook::low_level::pipe::register(signal, handlers.try_clone()?)?;
     }
-    Ok(ours)
+    if !by_hand {
+        signal_hook::flag::register(SIGHUP, Arc::clone(&reload))?;
+        signal_hook::low_level::pipe::register(SIGHUP, handlers)?;
+    }
+    Ok(Signals { pipe, end, reload })
 }
 
 /// Raises the limit of open files where the sessions need more.
-fn allow_sessions(sessions: usize) {
+pub(crate) fn allow_sessions(sessions: usize) {
     /// Files that are not sessions: devices, twins, sockets, logs.
     const OTHER_FILES: u64 = 256;
     let needed = sessions as u64 + OTHER_FILES;
@@ -305,7 +320,7 @@ fn run_over_dpdk(
     authority: Authority,
     policies: Vec<Policy>,
     expand: Vec<ExpandRule>,
-    signals: UnixStream,
+    signals: Signals,
     ready_file: Option<&Path>,
 ) -> Result<Result<(), CoreError>, StartupError> {
     let eal = start_eal(&config)?;
@@ -346,10 +361,11 @@ fn run_over_dpdk(
 /// Announces the router and runs it.
 fn serve(
     core: &mut Core<DpdkHandle>,
-    signals: UnixStream,
+    signals: Signals,
     ready_file: Option<&Path>,
 ) -> Result<Result<(), CoreError>, StartupError> {
-    core.stop_on(signals).map_err(StartupError::Core)?;
+    core.heed_signals(signals.pipe, signals.end, signals.reload).map_err(StartupError::Core)?;
+    core.notify_through(Notifier::from_environment());
     let listening = core.listen().map_err(StartupError::Core)?;
     let listening: Vec<String> = listening.iter().map(ToString::to_string).collect();
     let ports: Vec<String> = core
@@ -363,7 +379,9 @@ fn serve(
         std::fs::write(path, format!("{}\n", listening.join(" ")))
             .map_err(|reason| StartupError::ReadyFile { path: path.to_owned(), reason })?;
     }
+    core.notifier().ready(&format!("{} ports, listening on {}", ports.len(), listening.join(", ")));
     let outcome = core.run();
+    core.notifier().stopping();
     if let Some(path) = ready_file {
         // It may be gone already, which is as it should be.
         let _ = std::fs::remove_file(path);

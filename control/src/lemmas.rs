@@ -55,6 +55,11 @@ impl Lemmas {
         Lemmas { library, shelves, pending, kept: 0, kept_max, per_owner_max }
     }
 
+    /// Has other bounds from now on; lemmas above them stay until others need their room.
+    pub fn set_limits(&mut self, kept_max: usize, per_owner_max: usize) {
+        (self.kept_max, self.per_owner_max) = (kept_max, per_owner_max);
+    }
+
     /// The root of the lemmas that every owner has.
     #[must_use]
     pub fn library_root(&self) -> [u8; 32] {

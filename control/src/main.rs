@@ -41,6 +41,8 @@ struct Arguments {
 enum Subcommands {
     /// Asks a running router, or has it change something, and prints one JSON object.
     Ctl(ctl::Arguments),
+    /// Has a running router read its configuration again: `vinetd ctl reload`.
+    Reload(ctl::ReloadArguments),
     /// Says whether this node has what a router needs, and what to type where it has not. Changes nothing.
     Doctor {
         /// The configuration to look with; without it, only what every router needs is looked at.
@@ -74,6 +76,7 @@ fn main() -> ExitCode {
     let arguments = Arguments::parse();
     match arguments.command {
         Some(Subcommands::Ctl(arguments)) => ctl::run(&arguments),
+        Some(Subcommands::Reload(arguments)) => ctl::reload(&arguments),
         Some(Subcommands::Doctor { config, json }) => examine(config.as_deref(), json),
         Some(Subcommands::Store(StoreCommand::Export { file })) => export(&file),
         None => router(&arguments),

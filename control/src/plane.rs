@@ -115,16 +115,7 @@ impl Plane {
         for (port, mac) in config.ports.iter().zip(macs) {
             twins.push(Twin::open(&mut rtnl, &twin_settings(port, *mac)).map_err(PlaneError::Tap)?);
         }
-        let routes: Vec<StaticRoute> = config
-            .routes
-            .iter()
-            .map(|route| StaticRoute {
-                prefix: route.to,
-                target: StaticTarget::Link { index: twins[route.port].index(), via: route.via.map(Addr::from) },
-                metric: None,
-            })
-            .collect();
-        rtnl.set_static_routes(&routes).map_err(PlaneError::Netlink)?;
+        rtnl.set_static_routes(&static_routes(config, &twins)).map_err(PlaneError::Netlink)?;
         let indices: Vec<(PortIndex, u32)> = (0..).zip(twins.iter().map(Twin::index)).collect();
         let mut mirror = Mirror::open(&indices).map_err(PlaneError::Mirror)?;
         for (index, twin) in twins.iter_mut().enumerate() {
@@ -150,6 +141,14 @@ impl Plane {
             changes: Vec::new(),
             counters: PlaneCounters::default(),
         })
+    }
+
+    /// Has the kernel follow the configured routes of `config`, which is about the same ports.
+    ///
+    /// # Errors
+    /// The kernel does not take one of them; it may have taken others by then.
+    pub fn set_routes(&mut self, config: &Config) -> Result<(), PlaneError> {
+        self.rtnl.set_static_routes(&static_routes(config, &self.twins)).map_err(PlaneError::Netlink)
     }
 
     /// Takes note of an event of the loop; `false` where the token is not one of the plane's.
@@ -305,6 +304,15 @@ impl Plane {
             self.set_carrier(port, false);
         }
     }
+}
+
+fn static_routes(config: &Config, twins: &[Twin]) -> Vec<StaticRoute> {
+    let route = |route: &crate::config::Route| StaticRoute {
+        prefix: route.to,
+        target: StaticTarget::Link { index: twins[route.port].index(), via: route.via.map(Addr::from) },
+        metric: None,
+    };
+    config.routes.iter().map(route).collect()
 }
 
 fn fib_target(target: Target) -> FibTarget {

@@ -101,6 +101,11 @@ impl Policies {
         Policies { contracts }
     }
 
+    /// All policies.
+    pub fn all(&self) -> impl Iterator<Item = &Policy> {
+        self.contracts.iter().map(|contract| &*contract.policy)
+    }
+
     /// The contract for one kind of principal.
     #[must_use]
     pub fn of(&self, kind: PrincipalKind) -> Option<&Contract> {

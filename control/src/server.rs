@@ -159,6 +159,11 @@ impl Server {
         }
     }
 
+    /// Has other bounds from now on; sessions above them last as long as they would.
+    pub fn set_limits(&mut self, limits: Limits) {
+        self.limits = limits;
+    }
+
     /// Accepts sessions on `address`. All listeners must be added before the first session comes.
     ///
     /// # Errors

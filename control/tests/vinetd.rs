@@ -4,6 +4,7 @@
 
 use std::io::{BufRead, BufReader};
 use std::os::unix::fs::MetadataExt;
+use std::os::unix::net::UnixDatagram;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
@@ -223,6 +224,79 @@ fn it_starts_answers_its_operator_refuses_a_twin_and_ends_cleanly() {
     daemon.signal(Signal::SIGTERM);
     assert_eq!(daemon.end(), Some(0));
     assert!(!ready.exists() && !folder.socket().exists());
+}
+
+/// What a service manager hears within [`PATIENCE`].
+fn heard(listener: &UnixDatagram) -> String {
+    let mut buffer = [0; 1024];
+    let len = listener.recv(&mut buffer).expect("the daemon tells its service manager");
+    String::from_utf8_lossy(&buffer[..len]).into_owned()
+}
+
+#[test]
+fn a_service_manager_hears_of_it_and_can_have_it_reload() {
+    let _alone = ONE_AT_A_TIME.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+    if !root() {
+        return;
+    }
+    let mut folder = Folder::new();
+    let socket = folder.socket();
+    let notify = folder.dir.path().join("notify");
+    let listener = UnixDatagram::bind(&notify).unwrap();
+    listener.set_read_timeout(Some(PATIENCE)).unwrap();
+    let mut command = folder.command();
+    command.env("NOTIFY_SOCKET", &notify).stdin(Stdio::null());
+    let mut daemon = Daemon::start(command);
+    assert_eq!(heard(&listener), "READY=1\nSTATUS=2 ports, listening on 192.0.2.1:7400, [2001:db8:1::1]:7400");
+
+    // A reload by signal, and one by the command, which says what differs.
+    let route = |via: &str| {
+        let start = Instant::now();
+        loop {
+            let fib = admin::ask(&socket, &Ask::Fib).unwrap();
+            let routes = fib["routes"].as_array().unwrap();
+            let default = routes.iter().find(|route| route["prefix"] == "0.0.0.0/0");
+            if default.is_some_and(|route| route["target"].to_string().contains(via)) {
+                return;
+            }
+            assert!(start.elapsed() < PATIENCE, "no default route via {via}: {fib}");
+            std::thread::sleep(Duration::from_millis(20));
+        }
+    };
+    route("(198.51.100.1)");
+    folder.config = folder.config.replacen("via = \"198.51.100.1\"", "via = \"198.51.100.9\"", 1);
+    folder.file();
+    daemon.signal(Signal::SIGHUP);
+    assert!(heard(&listener).starts_with("RELOADING=1\nMONOTONIC_USEC="));
+    assert_eq!(heard(&listener), "READY=1\nSTATUS=reloaded");
+    daemon.wait_for("reload: ~ [[route]] `0.0.0.0/0` via: \"198.51.100.1\" -> \"198.51.100.9\"");
+    route("(198.51.100.9)");
+
+    folder.config = folder.config.replacen("memory_bytes = 1_000_000", "memory_bytes = 2_000_000", 1);
+    folder.file();
+    let vinetd = |arguments: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_vinetd"));
+        command.args(arguments).arg("--socket").arg(&socket);
+        let Output { status, stdout, stderr } = command.output().unwrap();
+        let said = |bytes: Vec<u8>| String::from_utf8_lossy(&bytes).into_owned();
+        (status.code(), said(stdout), said(stderr))
+    };
+    let change = "~ [capacity] memory_bytes: 1000000 -> 2000000\n";
+    assert_eq!(vinetd(&["reload", "--dry-run"]), (Some(0), format!("{change}nothing was changed\n"), String::new()));
+    let applied = format!("{change}applied; undone in 300 s unless `vinetd ctl confirm` comes\n");
+    assert_eq!(vinetd(&["reload", "--confirm-within", "300"]), (Some(0), applied, String::new()));
+    assert_eq!(vinetd(&["ctl", "confirm"]).0, Some(0));
+    let (status, _, said) = vinetd(&["ctl", "confirm"]);
+    assert!(status == Some(1) && said.contains("no reload waits for a confirmation"), "{said}");
+    let uid = std::fs::metadata("/proc/self").unwrap().uid();
+    daemon.wait_for(&format!("admin: user {uid}, group "));
+
+    daemon.signal(Signal::SIGTERM);
+    let start = Instant::now();
+    while heard(&listener) != "STOPPING=1" {
+        assert!(start.elapsed() < PATIENCE);
+    }
+    assert_eq!(daemon.end(), Some(0));
 }
 
 #[test]

@@ -27,6 +27,22 @@ pub enum Command {
     Status,
     /// Which programs act on packets from one address to another, and what they did.
     Why(Pair),
+    /// Reads the configuration again and takes over what differs.
+    Reload(ReloadOrder),
+    /// Keeps what the last reload changed.
+    Confirm,
+    /// Undoes what the last reload changed, before its time is up.
+    Rollback,
+}
+
+/// How to reload.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct ReloadOrder {
+    /// Undo it after so many seconds unless it is confirmed; absent is for good.
+    pub confirm_within_s: Option<u32>,
+    /// Only tell what differs.
+    pub dry_run: bool,
 }
 
 /// A source and a destination.
@@ -92,7 +108,8 @@ fn nearest(name: &str) -> Option<&'static str> {
 
 impl Command {
     /// The names of all commands.
-    pub const NAMES: [&'static str; 7] = ["counters", "programs", "fib", "ports", "sessions", "status", "why"];
+    pub const NAMES: [&'static str; 10] =
+        ["counters", "programs", "fib", "ports", "sessions", "status", "why", "reload", "confirm", "rollback"];
 
     /// The commands that need no arguments and change nothing.
     pub const PLAIN: [Command; 6] =
@@ -119,6 +136,9 @@ impl Command {
             "ports" => plain(arguments, Command::Ports),
             "sessions" => plain(arguments, Command::Sessions),
             "status" => plain(arguments, Command::Status),
+            "reload" => with(arguments, Command::Reload),
+            "confirm" => plain(arguments, Command::Confirm),
+            "rollback" => plain(arguments, Command::Rollback),
             "why" => with(arguments, Command::Why),
             _ => return Err(CommandError::Unknown { name }),
         };
@@ -136,6 +156,9 @@ impl Command {
             Command::Sessions => "sessions",
             Command::Status => "status",
             Command::Why(_) => "why",
+            Command::Reload(_) => "reload",
+            Command::Confirm => "confirm",
+            Command::Rollback => "rollback",
         }
     }
 
@@ -144,6 +167,9 @@ impl Command {
     pub fn to_json(&self) -> Value {
         match self {
             Command::Why(Pair { src, dst }) => json!({ "cmd": "why", "src": src, "dst": dst }),
+            Command::Reload(ReloadOrder { confirm_within_s, dry_run }) => {
+                json!({ "cmd": "reload", "confirm_within_s": confirm_within_s, "dry_run": dry_run })
+            }
             plain => json!({ "cmd": plain.name() }),
         }
     }
@@ -164,7 +190,9 @@ mod tests {
     #[test]
     fn what_is_written_is_read_back() {
         let pair = Pair { src: "192.0.2.1".parse().unwrap(), dst: "2001:db8::1".parse().unwrap() };
-        for command in Command::PLAIN.into_iter().chain([Command::Why(pair)]) {
+        let reload = |confirm_within_s| Command::Reload(ReloadOrder { confirm_within_s, dry_run: true });
+        let others = [Command::Why(pair), reload(None), reload(Some(60)), Command::Confirm, Command::Rollback];
+        for command in Command::PLAIN.into_iter().chain(others) {
             assert!(Command::NAMES.contains(&command.name()));
             assert_eq!(Command::parse(command.to_json().to_string().as_bytes()).unwrap(), command);
         }

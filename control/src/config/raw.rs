@@ -14,6 +14,8 @@ use vinet_trusted::addr::{Addr, Prefix};
 
 use super::schedule::{self, RawSchedule};
 use super::sources::{self, RawSources};
+use crate::reload::Keys;
+
 use super::{
     Access, AddrLen, Capacity, Cidr, Config, ConfigError, Control, Eal, Expand, Idle, Limits, LogFormat, MemoryKind,
     Mempool, Metrics, PORTS_MAX, Port, QueueKind, Reach, Route, Router, Verify, WORKERS_MAX, Workers,
@@ -236,6 +238,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
     let sources = sources::rules(&source, raw.sources)?;
     Ok(Config {
         file: file.to_owned(),
+        keys: Keys::of(text),
         eal: eal(&source, raw.eal)?,
         capacity: Capacity {
             cycles_per_second: source.number(

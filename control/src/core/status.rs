@@ -70,6 +70,7 @@ impl<H: PortHandle> Core<H> {
             "sessions": { "open": sample.sessions.0, "half_open": sample.sessions.1 },
             "admission": sample.decisions,
             "checks_pending": sample.checks_pending,
+            "reload_undone_in_s": self.reload_undone_in_s(std::time::Instant::now()),
             "programs_installed": self.office.admission.len(),
             "programs_looked_at": self.office.admission.len().min(PROGRAMS_LOOKED_AT),
             "programs": self.busiest(now),

@@ -10,6 +10,7 @@ use std::path::PathBuf;
 use vinet_fastpath::port::memory::{MemoryConfig, MemoryHandle, MemoryPool, MemoryPort};
 use vinet_session::identity::{AuthorityKey, Subject, Validity, parse_principal};
 use vinet_session::message::{Class, NewLemma, Tariff, Terms, Upload, Withdraw, fresh_nonce};
+use vinet_session::policy_file;
 use vinet_trusted::check::check;
 use vinet_trusted::policy::{Policy, PrincipalKind};
 use vinet_trusted::program::Program;
@@ -31,7 +32,7 @@ struct Testbed {
     admin: PathBuf,
     stopper: Stopper,
     thread: Option<std::thread::JoinHandle<()>>,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 fn wall_s() -> u64 {
@@ -48,7 +49,7 @@ impl Testbed {
             name = "edge1"
             identity = "unused"
             authority = "unused"
-            policies = ["unused"]
+            policies = ["policy.toml"]
             verify = "{verify}"
             run_dir = "{}"
             [workers]
@@ -74,6 +75,10 @@ impl Testbed {
             "#,
             dir.path().display()
         );
+        std::fs::write(dir.path().join("router.toml"), &text).unwrap();
+        std::fs::write(dir.path().join("policy.toml"), policy_file::print(&policy())).unwrap();
+        // A reload looks whether it is there.
+        std::fs::write(dir.path().join("unused"), "").unwrap();
         let config = Config::parse(&dir.path().join("router.toml"), &text).unwrap();
         let admin = config.control.admin_socket.clone();
         let key = AuthorityKey::generate("bench").unwrap();
@@ -103,7 +108,7 @@ impl Testbed {
             core.run().unwrap();
             daemon::end::<MemoryPort, _>(core, workers);
         });
-        Testbed { key, authority, address, metrics, admin, stopper, thread: Some(thread), _dir: dir }
+        Testbed { key, authority, address, metrics, admin, stopper, thread: Some(thread), dir }
     }
 
     fn user(&self, principal: &str) -> Arc<Identity> {

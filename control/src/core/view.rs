@@ -1,5 +1,7 @@
 //! What the operator sees: the answers on the admin socket.
 
+use std::time::Instant;
+
 use serde_json::{Map, Value, json};
 use vinet_fastpath::counters::Counters;
 use vinet_fastpath::drop_reason::DropReason;
@@ -28,7 +30,7 @@ impl<H: PortHandle> Core<H> {
         self.admin.is_busy()
     }
 
-    fn answer_operator(&mut self, command: &Command, _peer: &Peer, now: Now) -> Value {
+    fn answer_operator(&mut self, command: &Command, peer: &Peer, now: Now) -> Value {
         let (config, office, server, plane) = (&self.config, &self.office, &self.server, self.plane.as_ref());
         match command {
             Command::Counters => all_counters(&self.counters, office, server, plane, &self.handles),
@@ -38,6 +40,7 @@ impl<H: PortHandle> Core<H> {
             Command::Sessions => sessions(office, server, &format!("{:?}", config.router.verify).to_lowercase()),
             Command::Why(pair) => why::answer(config, office, plane, *pair, now),
             Command::Status => self.status(now),
+            Command::Reload(_) | Command::Confirm | Command::Rollback => self.change(command, peer, Instant::now()),
         }
     }
 }

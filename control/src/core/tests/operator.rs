@@ -3,7 +3,7 @@
 use std::io::Read;
 
 use super::*;
-use crate::admin::Pair;
+use crate::admin::{Pair, ReloadOrder};
 
 /// One page, as Prometheus fetches it.
 fn scrape(testbed: &Testbed) -> String {
@@ -60,4 +60,119 @@ fn prometheus_sees_programs_come_and_go() {
     until("vinet_programs{class=\"header\"} 0");
     until("vinet_capacity_cycles_per_second_taken 0");
     until("vinet_admission_decisions_total{decision=\"withdrawn\"} 1");
+}
+
+/// Changes a file of the router; fails where `from` is not there.
+fn edit(testbed: &Testbed, file: &str, from: &str, to: &str) {
+    let path = testbed.dir.path().join(file);
+    let text = std::fs::read_to_string(&path).unwrap();
+    assert!(text.contains(from), "{file} has no `{from}`:\n{text}");
+    std::fs::write(path, text.replacen(from, to, 1)).unwrap();
+}
+
+fn reload(testbed: &Testbed, confirm_within_s: Option<u32>) -> serde_json::Value {
+    testbed.operator(Command::Reload(ReloadOrder { confirm_within_s, dry_run: false }))
+}
+
+fn cycles_max(testbed: &Testbed) -> u64 {
+    testbed.operator(Command::Status)["capacity"]["cycles_per_second_max"].as_u64().unwrap()
+}
+
+const CAPACITY: &str = "cycles_per_second = 1_000_000_000";
+
+#[test]
+fn a_reload_is_undone_unless_it_is_confirmed() {
+    let testbed = Testbed::start("proof");
+    edit(&testbed, "router.toml", CAPACITY, "cycles_per_second = 2_000_000_000");
+    let dry = testbed.operator(Command::Reload(ReloadOrder { confirm_within_s: None, dry_run: true }));
+    assert_eq!((&dry["applied"], cycles_max(&testbed)), (&false.into(), 1_000_000_000), "{dry}");
+    let answer = reload(&testbed, Some(1));
+    assert_eq!(answer["changes"][0]["key"], "[capacity] cycles_per_second", "{answer}");
+    assert_eq!(
+        (answer["changes"][0]["before"].as_str(), answer["changes"][0]["after"].as_str()),
+        (Some("1000000000"), Some("2000000000"))
+    );
+    assert_eq!((&answer["applied"], cycles_max(&testbed)), (&true.into(), 2_000_000_000), "{answer}");
+    let again = reload(&testbed, None);
+    assert!(again["error"].as_str().unwrap().contains("waits for its confirmation"), "{again}");
+    let start = Instant::now();
+    while cycles_max(&testbed) != 1_000_000_000 {
+        assert!(start.elapsed() < PATIENCE);
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    let none = testbed.operator(Command::Confirm);
+    assert!(none["error"].as_str().unwrap().contains("no reload waits"), "{none}");
+
+    assert_eq!(reload(&testbed, Some(3600))["applied"], true);
+    assert!(testbed.operator(Command::Status)["reload_undone_in_s"].as_u64().unwrap() > 3000);
+    assert_eq!(testbed.operator(Command::Confirm)["confirmed"], true);
+    let status = testbed.operator(Command::Status);
+    assert_eq!((&status["reload_undone_in_s"], cycles_max(&testbed)), (&serde_json::Value::Null, 2_000_000_000));
+    assert_eq!(reload(&testbed, Some(1))["changes"], serde_json::json!([]), "nothing differs any more");
+
+    edit(&testbed, "router.toml", "cycles_per_second = 2_000_000_000", "cycles_per_second = 3");
+    assert_eq!(reload(&testbed, Some(3600))["applied"], true);
+    let back = testbed.operator(Command::Rollback);
+    assert_eq!(back["changes"][0]["after"], "2000000000", "{back}");
+    assert_eq!(cycles_max(&testbed), 2_000_000_000);
+}
+
+#[test]
+fn a_reload_that_fails_changes_nothing() {
+    let testbed = Testbed::start("proof");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let good = std::fs::read_to_string(testbed.dir.path().join("router.toml")).unwrap();
+    let metrics_taken = format!("listen = \"{}\"", taken.local_addr().unwrap());
+    for (from, to, words) in [
+        ("[metrics]", "[metrics", "router.toml"),
+        ("[metrics]", "[metrisc]", "did you mean `metrics`?"),
+        (
+            "name = \"edge\"",
+            "name = \"edge\"\n            mtu = 1400",
+            "[[port]] `edge` mtu; take them back, or restart",
+        ),
+        ("verify = \"proof\"", "verify = \"static\"", "cannot be changed in a running router: [router] verify"),
+        ("programs = 1000", "programs = 999", "[control.limits] programs"),
+        ("\"policy.toml\"", "\"absent.toml\"", "absent.toml"),
+        ("listen = \"127.0.0.1:0\"\n", &metrics_taken, "[metrics] listen"),
+        ("programs = 1000", "idle_timeout_s = 0", "0 is not in 1 to 86400"),
+    ] {
+        std::fs::write(testbed.dir.path().join("router.toml"), &good).unwrap();
+        edit(&testbed, "router.toml", CAPACITY, "cycles_per_second = 5");
+        edit(&testbed, "router.toml", from, to);
+        let answer = reload(&testbed, None);
+        assert!(answer["error"].as_str().is_some_and(|said| said.contains(words)), "{to}: {answer}");
+        assert_eq!(cycles_max(&testbed), 1_000_000_000, "{to}");
+    }
+    assert!(scrape(&testbed).contains("# EOF"), "the metrics are where they were");
+}
+
+#[test]
+fn a_reload_reaches_policies_metrics_and_the_sockets_file() {
+    use std::os::unix::fs::PermissionsExt;
+    let testbed = Testbed::start("proof");
+    let user = testbed.user("198.51.100.7");
+    let mut client = testbed.client(&user);
+    install(&mut client, &user, 60);
+    let policy_name = |client: &mut BlockingClient| {
+        let reply = client.ask(&Request::GetPolicy { kind: PrincipalKind::EndUser }).unwrap();
+        let Reply::Policy(signed) = reply else { panic!("{reply:?}") };
+        signed.verify(client.router(), &vinet_prover::library().root()).unwrap().name.clone()
+    };
+    let before = policy_name(&mut client);
+    edit(&testbed, "policy.toml", &format!("name = \"{before}\""), "name = \"stricter\"");
+    edit(&testbed, "router.toml", "[metrics]\n", "");
+    edit(&testbed, "router.toml", "            listen = \"127.0.0.1:0\"\n", "");
+    edit(&testbed, "router.toml", "[control]", "[control]\n            admin_mode = \"0640\"");
+    let answer = reload(&testbed, Some(3600));
+    assert_eq!(answer["applied"], true, "{answer}");
+    let mode = || std::fs::metadata(&testbed.admin).unwrap().permissions().mode() & 0o777;
+    assert_eq!((policy_name(&mut client).as_str(), mode()), ("stricter", 0o640));
+    assert!(TcpStream::connect(testbed.metrics).is_err(), "nobody listens there any more");
+    assert_eq!(list_len(&mut client), 1, "what runs goes on");
+    install(&mut client, &user, 61);
+
+    let answer = testbed.operator(Command::Rollback);
+    assert_eq!(answer["applied"], true, "{answer}");
+    assert_eq!((policy_name(&mut client), mode(), list_len(&mut client)), (before, 0o600, 2));
 }
