@@ -1,7 +1,7 @@
 # The project's commands. `make help` lists them; the two that matter are `make demo` and `make test`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit test-virtio-pci test-capsule build bench verify benchmarks soak setup clean
+.PHONY: help demo test unit test-virtio-pci test-capsule build bench verify benchmarks soak package setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -53,6 +53,10 @@ soak: ## set up, build, and soak the fast path for ten minutes; SOAK='--minutes 
 	@scripts/setup.sh build
 	@scripts/build.sh
 	@target/release/vinet-perf soak $(SOAK)
+
+package: ## set up, build, and make the Debian packages vinet and vinet-router in target/debian; not in `make test`
+	@scripts/setup.sh build
+	@scripts/package.sh
 
 setup: ## install what is missing, reserve hugepages, fetch the crates
 	@scripts/setup.sh run

@@ -113,7 +113,7 @@ impl Admin {
     pub fn ask(&mut self, request: &Value) -> Result<Value, AdminError> {
         let sent = self.reader.get_mut().write_all(format!("{request}\n").as_bytes());
         sent.map_err(|reason| AdminError::Unreachable { path: self.path.clone(), reason })?;
-        self.next()?.ok_or_else(|| self.malformed("the connection was closed before the answer".to_owned()))
+        self.line()?.ok_or_else(|| self.malformed("the connection was closed before the answer".to_owned()))
     }
 
     /// Reads the next line of an answer that has several; `None` at its end.
@@ -121,7 +121,7 @@ impl Admin {
     /// # Errors
     /// As [`Admin::ask`]. After [`AdminError::Unreachable`] of the kind [`io::ErrorKind::WouldBlock`] it can be called
     /// again only if no part of a line had come.
-    pub fn next(&mut self) -> Result<Option<Value>, AdminError> {
+    pub fn line(&mut self) -> Result<Option<Value>, AdminError> {
         let mut line = Vec::new();
         let read = (&mut self.reader).take(ANSWER_LEN_MAX).read_until(b'\n', &mut line);
         read.map_err(|reason| AdminError::Unreachable { path: self.path.clone(), reason })?;

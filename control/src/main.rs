@@ -8,7 +8,7 @@ use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand, ValueEnum};
+use clap::{CommandFactory, Parser, Subcommand, ValueEnum};
 use vinet_control::config::{Config, LogFormat};
 use vinet_control::daemon::{self, Prepared};
 use vinet_control::doctor::{self, Machine};
@@ -19,7 +19,7 @@ const UNUSABLE: u8 = 2;
 
 /// A programmable edge router: runs proof-carrying packet programs of its users.
 #[derive(Parser)]
-#[command(version, args_conflicts_with_subcommands = true)]
+#[command(name = "vinetd", version, args_conflicts_with_subcommands = true)]
 struct Arguments {
     #[command(subcommand)]
     command: Option<Subcommands>,
@@ -43,6 +43,16 @@ enum Subcommands {
     Ctl(ctl::Arguments),
     /// Has a running router read its configuration again: `vinetd ctl reload`.
     Reload(ctl::ReloadArguments),
+    /// Prints the completions for a shell.
+    Completions {
+        /// Which shell.
+        shell: clap_complete::Shell,
+    },
+    /// Writes the manual pages to a folder.
+    Man {
+        /// Where to.
+        dir: PathBuf,
+    },
     /// Says whether this node has what a router needs, and what to type where it has not. Changes nothing.
     Doctor {
         /// The configuration to look with; without it, only what every router needs is looked at.
@@ -79,8 +89,34 @@ fn main() -> ExitCode {
         Some(Subcommands::Reload(arguments)) => ctl::reload(&arguments),
         Some(Subcommands::Doctor { config, json }) => examine(config.as_deref(), json),
         Some(Subcommands::Store(StoreCommand::Export { file })) => export(&file),
+        Some(Subcommands::Completions { shell }) => {
+            clap_complete::generate(shell, &mut Arguments::command(), "vinetd", &mut std::io::stdout());
+            ExitCode::SUCCESS
+        }
+        Some(Subcommands::Man { dir }) => manual(&dir),
         None => router(&arguments),
     }
+}
+
+/// Writes the manual pages, of section 8 as for a daemon: one of the program, and one of each command.
+fn manual(dir: &Path) -> ExitCode {
+    let mut program = Arguments::command().disable_help_subcommand(true);
+    program.build();
+    match std::fs::create_dir_all(dir).and_then(|()| page(&program, dir)) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vinetd: cannot write to {}: {error}", dir.display());
+            ExitCode::from(UNUSABLE)
+        }
+    }
+}
+
+fn page(command: &clap::Command, dir: &Path) -> std::io::Result<()> {
+    let name = command.get_display_name().unwrap_or(command.get_name());
+    let mut text = Vec::new();
+    clap_mangen::Man::new(command.clone()).title(name.to_uppercase()).section("8").render(&mut text)?;
+    std::fs::write(dir.join(format!("{name}.8")), text)?;
+    command.get_subcommands().try_for_each(|command| page(command, dir))
 }
 
 fn router(arguments: &Arguments) -> ExitCode {
@@ -159,5 +195,28 @@ fn export(file: &Path) -> ExitCode {
             eprintln!("vinetd: {error}");
             ExitCode::from(UNUSABLE)
         }
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        Arguments::command().debug_assert();
+    }
+
+    #[test]
+    fn every_command_has_its_page() {
+        let dir = tempfile::tempdir().unwrap();
+        assert_eq!(manual(&dir.path().join("man")), ExitCode::SUCCESS);
+        for (name, words) in [
+            ("vinetd", "\\-\\-config"),
+            ("vinetd-ctl", "vinetd\\-ctl\\-why(8)"),
+            ("vinetd-ctl-why", "SRC"),
+            ("vinetd-reload", "confirm"),
+        ] {
+            let text = std::fs::read_to_string(dir.path().join(format!("man/{name}.8"))).unwrap();
+            assert!(text.contains(words) && text.contains(" 8 "), "{name}: {text}");
+        }
+        assert_eq!(manual(Path::new("/proc/nonexistent")), ExitCode::from(UNUSABLE));
     }
 }

@@ -230,13 +230,13 @@ impl<H: PortHandle> Core<H> {
             && let Err(error) = plane.set_routes(&config)
         {
             // What of them the kernel took is replaced by those before, which it had taken once.
-            for undone in [plane.set_routes(&self.config).err().map(|e| e.to_string()), {
-                let back = if access == access_before { Ok(()) } else { self.admin.set_access(access_before) };
-                back.err().map(|e| e.to_string())
-            }] {
-                if let Some(reason) = undone {
-                    log::error("core", format_args!("what a failed reload had changed cannot be put back: {reason}"));
-                }
+            let routes = plane.set_routes(&self.config).map_err(|error| error.to_string());
+            let access = match access == access_before {
+                true => Ok(()),
+                false => self.admin.set_access(access_before).map_err(|error| error.to_string()),
+            };
+            for reason in [routes, access].into_iter().filter_map(Result::err) {
+                log::error("core", format_args!("what a failed reload had changed cannot be put back: {reason}"));
             }
             return Err(ReloadError::Routes(error));
         }

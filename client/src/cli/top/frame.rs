@@ -242,7 +242,7 @@ impl Frames {
         rows.sort_by(|a, b| b.2.unwrap_or(0.0).total_cmp(&a.2.unwrap_or(0.0)).then(b.1.cmp(&a.1)));
         let rows =
             rows.into_iter().map(|(reason, count, growth)| Row::new([reason, rate(growth, "pps"), count.to_string()]));
-        let widths = [Constraint::Length(26), Constraint::Length(10), Constraint::Fill(1)];
+        let widths = [Constraint::Length(32), Constraint::Length(10), Constraint::Fill(1)];
         table(frame, area, "drops", rows, &widths);
     }
 
@@ -309,6 +309,6 @@ fn table<'r>(
     rows: impl IntoIterator<Item = Row<'r>>,
     widths: &[Constraint],
 ) {
-    let block = Block::new().borders(Borders::TOP).title(title.to_owned()).border_style(dim());
+    let block = Block::new().borders(Borders::TOP).title(format!("{title} ")).border_style(dim());
     frame.render_widget(Table::new(rows, widths.to_vec()).block(block), area);
 }
