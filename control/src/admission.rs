@@ -16,6 +16,7 @@ use vinet_pktops::Executable;
 use vinet_session::Now;
 use vinet_session::identity::{Identity, Ownership, PublicKey, RouterId};
 use vinet_session::message::{Class, NewLemma, ProgramStatus, Receipt, Rejection, Reply, Terms, Upload, Withdraw};
+use vinet_session::payment::Tariff;
 use vinet_session::receipt::{self, ChainHead, ReceiptSubject};
 use vinet_session::tag_key;
 use vinet_session::verify::{NonceCache, verify_upload, verify_withdraw};
@@ -658,8 +659,8 @@ impl Admission {
         &self.budget
     }
     /// Judges uploads by other policies from now on. Programs that run keep the terms that they were admitted by.
-    pub fn set_policies(&mut self, policies: Vec<Policy>) {
-        self.policies = Policies::sign(policies, self.lemmas.library_root(), &self.identity);
+    pub fn set_policies(&mut self, policies: Vec<Policy>, tariff: Tariff) {
+        self.policies = Policies::sign(policies, self.lemmas.library_root(), tariff, &self.identity);
     }
     /// Has other bounds from now on; what is above them already stays.
     pub fn set_limits(&mut self, limits: &Limits) {

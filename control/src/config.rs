@@ -18,12 +18,10 @@ use vinet_session::identity::RouterId;
 use vinet_trusted::addr::{Addr, Prefix};
 
 use crate::admin::Access;
+use crate::reload::Keys;
 pub use schedule::Schedule;
 pub use sources::SourceRules;
 pub use values::{AddrLen, Cidr, Idle, LogFormat, MemoryKind, QueueKind, Reach, Verify};
-use crate::reload::Keys;
-
-pub use values::{AddrLen, Cidr, Idle, LogFormat, MemoryKind, QueueKind, Verify};
 
 /// Most ports of one router.
 pub const PORTS_MAX: usize = 32;

@@ -195,6 +195,9 @@ fn export(file: &Path) -> ExitCode {
             eprintln!("vinetd: {error}");
             ExitCode::from(UNUSABLE)
         }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
