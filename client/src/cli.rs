@@ -5,13 +5,18 @@
 
 mod answer;
 mod authority;
+mod bank;
 mod layout;
 mod lemma;
 mod local;
+mod money;
 mod network;
 mod operator;
 mod proof;
+mod route;
 mod script;
+
+mod session;
 mod top;
 
 use answer::{Failure, Outcome};
@@ -74,6 +79,34 @@ enum Command {
     Top(Top),
     /// Tell which programs act on packets from one address to another at a router, and what they did; for its operator
     Why(Why),
+    /// Ask a router what a program costs there, and have it fix the price for a while
+    Quote(Quote),
+    /// Let a program's lifetime at a router begin anew
+    Renew(Renew),
+    /// Give a bank's credit to one's account at a router
+    Deposit {
+        /// The file of the credit
+        credit: PathBuf,
+        #[command(flatten)]
+        router: Router,
+    },
+    /// Tell what one's account at a router has
+    Balance(Router),
+    /// Fetch one's receipts from a router, and check that they are one chain that goes on where it ended last time
+    Receipts(Router),
+    /// Fetch the directory that a router was given
+    Directory {
+        /// Where it goes; else ~/.config/vinet/directory
+        #[arg(short, long, value_name = "FILE")]
+        output: Option<PathBuf>,
+        #[command(flatten)]
+        router: Router,
+    },
+    /// Keep a testbed's bank: make it, and issue credits
+    Bank {
+        #[command(subcommand)]
+        command: bank::Bank,
+    },
     /// Keep a testbed's authority: make it, and issue identities
     Ca {
         #[command(subcommand)]
@@ -289,6 +322,9 @@ struct Reach {
     /// Talk only to the router that the authority has certified under this name
     #[arg(long, value_name = "NAME")]
     router_name: Option<String>,
+    /// With --router auto: the directory of routers; else $VINET_DIRECTORY, else ~/.config/vinet/directory
+    #[arg(long, value_name = "FILE", env = "VINET_DIRECTORY", hide_env = true)]
+    directory: Option<PathBuf>,
     /// Give up when everything together takes longer
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = clap::value_parser!(u32).range(1..=3600))]
     timeout: u32,
@@ -299,8 +335,8 @@ struct Reach {
 
 #[derive(Args)]
 struct Router {
-    /// The router's control port
-    #[arg(long, value_name = "HOST:PORT")]
+    /// The router's control port; or auto, for the one that the directory names
+    #[arg(long, value_name = "HOST:PORT|auto")]
     router: String,
     #[command(flatten)]
     reach: Reach,
@@ -323,9 +359,11 @@ struct Template {
     /// Do everything but the upload, and tell what it would cost
     #[arg(long)]
     dry_run: bool,
-    /// The router's control port
-    #[arg(long, value_name = "HOST:PORT", required_unless_present = "emit")]
+    /// The router's control port; or auto, for every router that the directory names for the sources
+    #[arg(long, value_name = "HOST:PORT|auto", required_unless_present = "emit")]
     router: Option<String>,
+    #[command(flatten)]
+    pay: Pay,
     /// The packets a second to be admitted for; else the policy's default
     #[arg(long, value_name = "PPS", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
@@ -394,6 +432,54 @@ struct Upload {
     /// The packets a second to be admitted for; else the policy's default
     #[arg(long, value_name = "PPS", value_parser = clap::value_parser!(u32).range(1..))]
     rate: Option<u32>,
+    #[command(flatten)]
+    pay: Pay,
+    #[command(flatten)]
+    router: Router,
+}
+
+/// What is offered for a program, and how it is to run.
+#[derive(Args)]
+struct Pay {
+    /// Pay this many credits; else the quote's price, or that of the router's signed tariff
+    #[arg(long, value_name = "CREDITS")]
+    pay: Option<u64>,
+    /// The router's quote that fixes the price, from `vinet quote -o`
+    #[arg(long, value_name = "FILE")]
+    quote: Option<PathBuf>,
+    /// Only count what the program would discard, and discard nothing
+    #[arg(long)]
+    monitor: bool,
+}
+
+#[derive(Args)]
+struct Quote {
+    /// A source text or a program
+    program: PathBuf,
+    #[command(flatten)]
+    settings: Settings,
+    /// Who will make the proof
+    #[arg(long, value_enum, default_value = "proof")]
+    mode: Mode,
+    #[command(flatten)]
+    lemmas: LemmaFiles,
+    /// The packets a second to be admitted for; else the policy's default
+    #[arg(long, value_name = "PPS", value_parser = clap::value_parser!(u32).range(1..))]
+    rate: Option<u32>,
+    /// Write the quote to a file, for `vinet upload --quote`
+    #[arg(short, long, value_name = "FILE")]
+    output: Option<PathBuf>,
+    #[command(flatten)]
+    router: Router,
+}
+
+#[derive(Args)]
+struct Renew {
+    /// The program's number at its router, from the receipt
+    instance: u64,
+    /// Pay this many credits; else what was paid for it the last time
+    #[arg(long, value_name = "CREDITS")]
+    pay: Option<u64>,
     #[command(flatten)]
     router: Router,
 }
@@ -566,6 +652,13 @@ fn dispatch(command: Command) -> (bool, Outcome) {
         Command::Top(args) => (false, top::top(&args)),
         // Its JSON is told whether it is a yes or a no.
         Command::Why(args) => (false, operator::why(&args)),
+        Command::Quote(args) => (args.router.json.json, money::quote(&args)),
+        Command::Renew(args) => (args.router.json.json, money::renew(&args)),
+        Command::Deposit { credit, router } => (router.json.json, money::deposit(&credit, &router)),
+        Command::Balance(args) => (args.json.json, money::balance(&args)),
+        Command::Receipts(args) => (args.json.json, money::receipts(&args)),
+        Command::Directory { output, router } => (router.json.json, route::fetch(output, &router)),
+        Command::Bank { command } => (false, bank::run(command)),
         Command::Ca { command } => (false, ca(command)),
         Command::Completions { shell } => (false, completions(shell)),
         Command::Man { dir } => (false, man(&dir)),

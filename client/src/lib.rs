@@ -5,6 +5,7 @@
 pub mod admin;
 pub mod disasm;
 pub mod file;
+pub mod heads;
 pub mod lang;
 pub mod link;
 pub mod pcap;

@@ -92,6 +92,18 @@ impl fmt::Display for LinkError {
 
 impl std::error::Error for LinkError {}
 
+impl LinkError {
+    /// Whether the connection was lost: what was asked may have been done or not, and the same may be asked again over a
+    /// new connection where doing it twice is doing it once.
+    #[must_use]
+    pub const fn is_lost(&self) -> bool {
+        matches!(
+            self,
+            LinkError::Broken { .. } | LinkError::Closed { .. } | LinkError::Session(SessionError::Truncated)
+        )
+    }
+}
+
 impl From<SessionError> for LinkError {
     fn from(error: SessionError) -> Self {
         LinkError::Session(error)
@@ -114,13 +126,23 @@ pub struct Link {
 }
 
 /// When everything has to be done.
-#[derive(Clone, Copy)]
-struct Clock {
+#[derive(Clone, Copy, Debug)]
+pub struct Clock {
     origin: Instant,
     limit: Duration,
 }
 
 impl Clock {
+    /// Everything within `limit` from now on.
+    #[must_use]
+    pub fn start(limit: Duration) -> Clock {
+        Clock { origin: Instant::now(), limit }
+    }
+    /// Whether `pause` and something after it still fit in.
+    #[must_use]
+    pub fn has(&self, pause: Duration) -> bool {
+        self.origin.elapsed() + pause < self.limit
+    }
     fn now(&self) -> Now {
         Now::read(self.origin)
     }
@@ -144,7 +166,20 @@ impl Link {
         router_name: Option<String>,
         limit: Duration,
     ) -> Result<Link, LinkError> {
-        let clock = Clock { origin: Instant::now(), limit };
+        Link::open_by(router, identity, authority, router_name, Clock::start(limit))
+    }
+
+    /// As [`Link::open`], with what is left of the time of `clock`: for a second connection about the same matter.
+    ///
+    /// # Errors
+    /// As [`Link::open`].
+    pub fn open_by(
+        router: &str,
+        identity: Arc<Identity>,
+        authority: Arc<Authority>,
+        router_name: Option<String>,
+        clock: Clock,
+    ) -> Result<Link, LinkError> {
         let mut stream = connect(router, &clock)?;
         let mut client = Client::new(Arc::clone(&identity), authority, router_name, clock.now())?;
         let doing = "introducing ourselves to the router";

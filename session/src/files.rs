@@ -11,7 +11,7 @@ use crate::directory::SignedDirectory;
 use crate::hex;
 use crate::identity::{Authority, AuthorityKey, Certificate, Identity, IdentityError, PublicKey};
 use crate::limits::{FILE_BYTES_MAX, LIST_FILE_BYTES_MAX};
-use crate::payment::{Bank, BankKey, Credit};
+use crate::payment::{Bank, BankKey, Credit, Quote};
 use crate::revocation::RevocationList;
 use crate::text::Document;
 use ed25519_dalek::SigningKey;
@@ -26,6 +26,7 @@ const KIND_IDENTITY: &str = "vinet-identity";
 const KIND_BANK_SECRET: &str = "vinet-bank-secret";
 const KIND_BANK: &str = "vinet-bank";
 const KIND_CREDIT: &str = "vinet-credit";
+const KIND_QUOTE: &str = "vinet-quote";
 const KIND_REVOCATIONS: &str = "vinet-revocations";
 const KIND_DIRECTORY: &str = "vinet-directory";
 
@@ -198,6 +199,35 @@ impl Credit {
     }
 }
 
+impl Quote {
+    /// Reads what [`Quote::save`] wrote.
+    ///
+    /// # Errors
+    /// An [`IdentityError`] that names the file.
+    pub fn load(path: &Path) -> Result<Quote, IdentityError> {
+        Quote::decode(&signed(path, KIND_QUOTE, "quote", FILE_BYTES_MAX)?).map_err(|fault| form(path, fault))
+    }
+    /// Writes the quote, in the place of one that may be there.
+    ///
+    /// # Errors
+    /// An [`IdentityError`] that names the file.
+    pub fn save(&self, path: &Path) -> Result<(), IdentityError> {
+        let terms = self.terms();
+        let text = format!(
+            "# {} credits for a program of {} with complexity {}, for {} s at {} packets a second;\n\
+             # until second {} (Unix time).\nkind = \"{KIND_QUOTE}\"\nquote = \"{}\"\n",
+            terms.price,
+            terms.principal,
+            terms.complexity,
+            terms.lifetime_s,
+            terms.packet_rate,
+            terms.expiry_s,
+            hex::encode(&self.encode())
+        );
+        write(path, &text, Secret::No, Old::Replace)
+    }
+}
+
 impl RevocationList {
     /// Reads what [`RevocationList::save`] wrote.
     ///
@@ -259,6 +289,7 @@ fn signed(path: &Path, kind: &str, key: &'static str, bytes_max: u64) -> Result<
     let text = read(path, Secret::No, bytes_max)?;
     let known: &'static [&'static str] = match key {
         "credit" => &["kind", "credit"],
+        "quote" => &["kind", "quote"],
         "list" => &["kind", "list"],
         _ => &["kind", "directory"],
     };
@@ -366,7 +397,8 @@ mod tests {
     use super::*;
     use crate::directory::{Directory, DirectoryEntry};
     use crate::identity::{Subject, Validity, parse_principal};
-    use crate::payment::CreditTerms;
+    use crate::payment::{CreditTerms, QuoteTerms};
+    use crate::signed::Class;
     use std::os::unix::fs::PermissionsExt;
     use vinet_trusted::addr::{Addr, Prefix};
 
@@ -426,6 +458,20 @@ mod tests {
         credit.save(&at("credit")).unwrap();
         assert_eq!(Credit::load(&at("credit")).unwrap(), credit);
         assert_eq!(credit.save(&at("credit")), Err(IdentityError::Exists(at("credit"))), "money is not overwritten");
+        let quote = QuoteTerms {
+            principal: parse_principal("192.0.2.7").unwrap(),
+            class: Class::Header,
+            complexity: 1,
+            packet_rate: 2,
+            state_bytes: 3,
+            lifetime_s: 4,
+            price: 5,
+            expiry_s: 6,
+            nonce: [7; 16],
+        };
+        let quote = Quote::sign(quote, &identity(&key));
+        quote.save(&at("quote")).unwrap();
+        assert_eq!(Quote::load(&at("quote")).unwrap(), quote);
         let entries = |name: &str| {
             let prefix = Prefix::new(Addr::V4(0x0a00_0000), 8).unwrap();
             let endpoints = vec!["203.0.113.1:7400".parse().unwrap()];
@@ -443,7 +489,7 @@ mod tests {
         }
         let wrong = SignedDirectory::load(&at("revoked")).unwrap_err().to_string();
         assert!(wrong.contains("expected `vinet-directory`"), "{wrong}");
-        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 5, "a file was left over");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 6, "a file was left over");
     }
 
     #[test]

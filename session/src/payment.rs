@@ -390,6 +390,18 @@ impl Quote {
     pub const fn terms(&self) -> &QuoteTerms {
         &self.terms
     }
+    /// The one encoding.
+    #[must_use]
+    pub fn encode(&self) -> Vec<u8> {
+        cbor::to_bytes(self)
+    }
+    /// The quote of these bytes.
+    ///
+    /// # Errors
+    /// [`Malformed`].
+    pub fn decode(bytes: &[u8]) -> Result<Quote, Malformed> {
+        cbor::from_bytes(bytes)
+    }
     /// What it says, if `router` signed it.
     ///
     /// # Errors

@@ -7,6 +7,7 @@ use std::fmt;
 use std::io::{self, IsTerminal, Write};
 use std::process::ExitCode;
 use vinet_client::file::FileError;
+use vinet_client::heads::HeadError;
 use vinet_client::lang::{Errors, Place, SourceMap};
 use vinet_client::link::LinkError;
 use vinet_prover::counterexample::{Answer, Answered, Counterexample, NotFound, Offence};
@@ -206,6 +207,12 @@ impl From<Refusal> for Failure {
 
 impl From<FileError> for Failure {
     fn from(error: FileError) -> Self {
+        Failure::Unusable(error.to_string())
+    }
+}
+
+impl From<HeadError> for Failure {
+    fn from(error: HeadError) -> Self {
         Failure::Unusable(error.to_string())
     }
 }
