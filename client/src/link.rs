@@ -202,8 +202,9 @@ impl Link {
     /// Any [`LinkError`] but `Resolve` and `Connect`.
     pub fn ask(&mut self, request: &Request, doing: &'static str) -> Result<Reply, LinkError> {
         let reply = self.ask_once(request, doing)?;
+        let is_about_reach = matches!(request, Request::ReachMe { .. } | Request::Reached(_));
         match &reply {
-            Reply::Rejected(why) if why.code() == NOT_REACHED => match self.show_reach()? {
+            Reply::Rejected(why) if why.code() == NOT_REACHED && !is_about_reach => match self.show_reach()? {
                 None => self.ask_once(request, doing),
                 Some(why) => Ok(Reply::Rejected(why)),
             },

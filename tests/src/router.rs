@@ -51,6 +51,11 @@ pub struct Config {
     pub workers: usize,
     /// The discipline of every port's output queue: "fifo" or "codel".
     pub queue: &'static str,
+    /// `reach` of the configuration: whether owners have to show that packets to their addresses reach them. Off, because
+    /// edge routers of most stories are hosts in the network that they speak for, to which nobody routes it.
+    pub reach: &'static str,
+    /// Where sessions are accepted beside the router's addresses, each `ADDRESS:PORT`.
+    pub listen: Vec<String>,
     /// Tables appended at the end, for example routes.
     pub more: String,
 }
@@ -65,6 +70,8 @@ impl Default for Config {
             vlan: ["[]"; 3],
             workers: 1,
             queue: "fifo",
+            reach: "off",
+            listen: Vec::new(),
             more: String::new(),
         }
     }
@@ -77,17 +84,19 @@ impl Config {
         let hosts: Vec<&str> = NETWORKS.iter().map(|n| address(n.router)).collect();
         let mut listen: Vec<String> = hosts.iter().map(|a| format!("\"{a}:7400\"")).collect();
         listen.extend(NETWORKS.iter().map(|n| format!("\"[{}]:7400\"", address(n.router6))));
+        listen.extend(self.listen.iter().map(|address| format!("\"{address}\"")));
         let mut text = format!(
             "[router]\nname = \"lab\"\nidentity = \"router.key\"\nauthority = \"authority.pub\"\n\
              policies = [\"{0}/end-user.toml\", \"{0}/edge-router.toml\"]\nverify = \"{1}\"\nrun_dir = \"{2}\"\n\n\
              [eal]\nmemory = \"{5}\"\nmemory_mb = 256\n\n[workers]\ncores = [{4}]\nidle = \"backoff\"\n\n\
-             [control]\nlisten = [{3}]\n\n",
+             [control]\nlisten = [{3}]\nreach = \"{6}\"\n\n",
             policies.display(),
             self.verify,
             dir.display(),
             listen.join(", "),
             (cores() - self.workers..cores()).map(|core| core.to_string()).collect::<Vec<_>>().join(", "),
             self.memory,
+            self.reach,
         );
         for (i, network) in NETWORKS.iter().enumerate() {
             let name = ["lawful", "attacker", "uplink"][i];

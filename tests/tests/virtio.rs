@@ -31,7 +31,7 @@ fn start(dir: &Path, router: &Host, number: u8, joint: &str) -> Daemon {
         "[router]\nname = \"pair{number}\"\nidentity = \"router.key\"\nauthority = \"authority.pub\"\n\
          policies = [\"{}/end-user.toml\"]\nrun_dir = \"{}\"\n\n\
          [eal]\nmemory = \"auto\"\nmemory_mb = 256\n\n[workers]\ncores = [{core}]\nidle = \"backoff\"\n\n\
-         [control]\nlisten = [\"10.{number}.0.1:7400\", \"[2001:db8:{number}::1]:7400\"]\n\n\
+         [control]\nreach = \"off\"\nlisten = [\"10.{number}.0.1:7400\", \"[2001:db8:{number}::1]:7400\"]\n\n\
          [[port]]\nname = \"edge\"\ndevice = \"net_af_packet0,iface=leg{number}\"\n\
          addresses = [\"10.{number}.0.1/24\", \"2001:db8:{number}::1/64\"]\n\
          controlled = [\"10.{number}.0.0/24\", \"2001:db8:{number}::/64\"]\n\n\
