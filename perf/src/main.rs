@@ -11,9 +11,11 @@
 #![deny(unsafe_code)]
 
 mod admission;
+mod attack;
 mod calibrate;
 mod capacity;
 mod capture;
+mod control;
 mod cost;
 mod dut;
 mod fastpath;
@@ -75,6 +77,8 @@ enum Command {
     Soak(soak::Options),
     /// How much of the optimum the rules for scarce capacity get, and the known bounds (see docs/BENCHMARKS.md).
     Admission(admission::Options),
+    /// The control plane: installs, restarts, attacks, each figure against its bar (root; see docs/BENCHMARKS.md).
+    Control(control::Options),
     /// Measures the measured parts of docs/BENCHMARKS.md again.
     Report(report::Options),
     /// Traffic at a rate that is held, and what becomes of it: loss, order, latency.
@@ -105,6 +109,7 @@ fn main() -> ExitCode {
         Command::Quiet(options) => quiet::run(&options),
         Command::Soak(options) => soak::run(&options),
         Command::Admission(options) => admission::run(&options),
+        Command::Control(options) => control::run(&options),
         Command::Report(options) => report::run(&options),
         Command::Generate(options) => generate::run(&options),
         Command::Search(options) => search::run(&options),

@@ -41,6 +41,11 @@ impl Pairs {
         self.accepted(&program(source)?.encode(), owner)
     }
 
+    /// The program against `source` and its proof, as bytes.
+    pub fn sent(&self, source: Addr) -> Result<(Vec<u8>, Vec<u8>), String> {
+        Ok((program(source)?.encode(), self.proof.clone()))
+    }
+
     fn accepted(&self, program: &[u8], owner: Addr) -> Result<Arc<Executable>, String> {
         let owner = Principal::EndUser(owner);
         let checked = check(program, &self.proof, owner, &self.policy, &self.lemmas).map_err(|e| e.to_string())?;

@@ -10,7 +10,7 @@ mod clock;
 mod compare;
 mod firewalls;
 pub mod generate;
-mod hunt;
+pub mod hunt;
 pub mod inputs;
 mod lines;
 pub mod report;

@@ -1,0 +1,192 @@
+//! `vinet-perf control`: the control plane, each figure against its bar.
+//!
+//! A real `vinetd` in a network namespace of its own, with clients over loopback: how many programs it installs in a
+//! second, how long one takes, how fast a router is back with a million of them, and what attacks on the control plane
+//! leave of the rate of packets. What the clients themselves take is told apart.
+
+pub mod attacked;
+pub mod client;
+pub mod daemon;
+mod installs;
+pub mod orders;
+mod restart;
+
+use crate::run::PerfError;
+use crate::verify::report::Report;
+use crate::{capture, machine, rig};
+use clap::{Args, ValueEnum};
+use daemon::{Bed, Setup};
+use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, unshare};
+use nix::unistd::Pid;
+use orders::Orders;
+use serde_json::json;
+use std::path::PathBuf;
+use std::process::Command;
+use std::time::Duration;
+
+/// How it is run.
+#[derive(Args)]
+pub struct Options {
+    /// Only these parts.
+    #[arg(long, value_delimiter = ',')]
+    only: Vec<Part>,
+    /// The router's program; without it, the one beside this program.
+    #[arg(long)]
+    vinetd: Option<PathBuf>,
+    /// The folder of policies and programs.
+    #[arg(long, default_value = "configs")]
+    configs: PathBuf,
+    /// Rounds of installs.
+    #[arg(long, default_value_t = 5)]
+    rounds: usize,
+    /// Installs of one round.
+    #[arg(long, default_value_t = 1_000)]
+    installs: usize,
+    /// Requests under way at once on the one session.
+    #[arg(long, default_value_t = 256)]
+    window: usize,
+    /// Sessions that are opened at once, where each install has one of its own.
+    #[arg(long, default_value_t = 4)]
+    clients: usize,
+    /// Installs whose times are taken one by one.
+    #[arg(long, default_value_t = 1_000)]
+    singles: usize,
+    /// Programs in the store that the router is started with.
+    #[arg(long, default_value_t = 1_000_000)]
+    programs: usize,
+    /// Pairs of a window with an attack and one without.
+    #[arg(long, default_value_t = 5)]
+    pairs: usize,
+    /// How long each window is, in milliseconds.
+    #[arg(long, default_value_t = 400)]
+    window_ms: u64,
+    /// The worker's core.
+    #[arg(long, default_value_t = 1)]
+    core: usize,
+    /// The core of the control thread, and of the clients.
+    #[arg(long, default_value_t = 0)]
+    control_core: usize,
+    /// What chance follows from.
+    #[arg(long, default_value_t = 1)]
+    seed: u64,
+    /// Where the capture is kept.
+    #[arg(long, default_value = "target/perf")]
+    dir: PathBuf,
+    /// Print one JSON object a line instead of tables.
+    #[arg(long)]
+    json: bool,
+}
+
+fn failed(words: impl std::fmt::Display) -> PerfError {
+    PerfError::Failed { what: "a client".to_owned(), words: words.to_string() }
+}
+
+/// A part of the benchmark.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+enum Part {
+    /// Installs a second, and how long one takes.
+    Installs,
+    /// How fast a router is back with all its programs.
+    Restart,
+    /// What attacks leave of the rate of packets.
+    Attacks,
+}
+
+/// Measures, and prints each figure against its bar.
+pub fn run(options: &Options) -> Result<(), PerfError> {
+    if [
+        options.rounds,
+        options.installs,
+        options.window,
+        options.clients,
+        options.singles,
+        options.pairs,
+        options.programs,
+    ]
+    .contains(&0)
+    {
+        let words = "--rounds, --installs, --window, --clients, --singles, --pairs and --programs are at least 1";
+        return Err(PerfError::Option(words.to_owned()));
+    }
+    if cfg!(debug_assertions) {
+        eprintln!("note: this is no release build: its times say nothing");
+    }
+    if machine::load() > 0.5 {
+        eprintln!("note: the load average is {:.2}: other work makes these figures worse", machine::load());
+    }
+    let beside = std::env::current_exe().ok().map(|own| own.with_file_name("vinetd"));
+    let vinetd = options.vinetd.clone().or(beside).filter(|path| path.exists()).ok_or_else(|| PerfError::Missing {
+        what: "vinetd".to_owned(),
+        remedy: "build it (`cargo build --release -p vinet-control`) or name it with --vinetd".to_owned(),
+    })?;
+    alone(options.control_core)?;
+    let setup = Setup {
+        vinetd,
+        configs: options.configs.clone(),
+        cores: [options.core, options.control_core],
+        idle: "backoff",
+        edge: "net_null0,no-rx=1".to_owned(),
+        controlled: r#""10.0.0.0/8", "172.16.0.0/12""#,
+        more: String::new(),
+    };
+    let has = |part| options.only.is_empty() || options.only.contains(&part);
+    let bed = Bed::new()?;
+    let orders = Orders::new(&bed, &options.configs)?;
+    let mut report = Report::new(options.json);
+    report.say(&format!(
+        "{}; loopback; clients and control thread share core {}.\n",
+        machine::describe(),
+        options.control_core
+    ));
+    report.object("machine", json!({"machine": machine::describe(), "load": machine::load(), "seed": options.seed}));
+    if has(Part::Installs) {
+        let daemon = bed.start(&setup, Duration::ZERO)?;
+        installs::measure(&mut report, &daemon, &bed, &orders, options)?;
+        daemon.end()?;
+    }
+    if has(Part::Restart) {
+        restart::measure(&mut report, &bed, &orders, &setup, options)?;
+    }
+    if has(Part::Attacks) {
+        std::fs::create_dir_all(&options.dir).map_err(|error| PerfError::File { path: options.dir.clone(), error })?;
+        let pcap = std::path::absolute(options.dir.join("control.pcap"))
+            .map_err(|error| PerfError::File { path: options.dir.clone(), error })?;
+        capture::write(&pcap, 64, capture::FLOWS)?;
+        let setup = Setup { idle: "spin", edge: rig::receive_device(&pcap, 1), ..setup };
+        let daemon = bed.start(&setup, Duration::ZERO)?;
+        neighbours()?;
+        attacked::measure(&mut report, &daemon, &bed, &orders, options)?;
+        daemon.end()?;
+    }
+    match report.missed() {
+        [] => Ok(()),
+        missed => Err(PerfError::Missed(missed.to_vec())),
+    }
+}
+
+fn ip(words: &str) -> Result<(), PerfError> {
+    let failed = |words: String| PerfError::Failed { what: "ip".to_owned(), words };
+    let status = Command::new("ip").args(words.split(' ')).status().map_err(|e| failed(e.to_string()))?;
+    if status.success() { Ok(()) } else { Err(failed(format!("`ip {words}` ended with {status}"))) }
+}
+
+/// A network namespace for this process and those that it starts, and the one core that is not the worker's.
+fn alone(core: usize) -> Result<(), PerfError> {
+    let failed = |error: nix::Error| PerfError::Missing {
+        what: "the right to have a network namespace".to_owned(),
+        remedy: format!("run as root ({error})"),
+    };
+    unshare(CloneFlags::CLONE_NEWNET).map_err(failed)?;
+    ip("link set lo up")?;
+    let mut cores = CpuSet::new();
+    cores
+        .set(core)
+        .and_then(|()| sched_setaffinity(Pid::from_raw(0), &cores))
+        .map_err(|error| PerfError::Option(format!("--control-core {core}: this machine does not have it ({error})")))
+}
+
+/// The next hops of the capture's packets, which nobody answers for.
+fn neighbours() -> Result<(), PerfError> {
+    ip("neigh replace 192.168.0.2 lladdr 02:00:00:00:01:00 dev vi-edge")?;
+    ip("neigh replace 192.168.1.2 lladdr 02:00:00:00:01:01 dev vi-uplink")
+}
