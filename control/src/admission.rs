@@ -459,6 +459,7 @@ impl Admission {
             packet_rate: terms.packet_rate,
             over_budget: checked.policy().limits.over_budget,
             generate_key,
+            monitor: false,
         };
         if let Err(error) = table.install(install) {
             self.wheel.cancel(timer);

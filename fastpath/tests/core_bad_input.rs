@@ -98,6 +98,7 @@ fn lab(icmp: IcmpLimits) -> Lab {
             packet_rate: 0,
             over_budget: OverBudget::Drop,
             generate_key: [0; 32],
+            monitor: false,
         };
         lab.table.install(install).expect("within the bounds");
     }

@@ -246,6 +246,7 @@ fn every_packet_has_an_end_under_load_and_faults() {
                 packet_rate: 20_000,
                 over_budget,
                 generate_key: [0; 32],
+                monitor: false,
             });
             coming.push(next);
         }

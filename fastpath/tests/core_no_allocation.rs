@@ -88,6 +88,7 @@ fn a_worker_that_polls_neither_allocates_nor_frees() {
         packet_rate: 0,
         over_budget: OverBudget::Drop,
         generate_key: [0; 32],
+        monitor: false,
     };
     let mut batch = Batch::new();
     batch

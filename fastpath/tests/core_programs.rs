@@ -19,7 +19,14 @@ fn lab() -> Lab {
 }
 
 fn install(id: u64, executable: Arc<Executable>) -> Install {
-    Install { id: InstallId(id), executable, packet_rate: 0, over_budget: OverBudget::Forward, generate_key: [0; 32] }
+    Install {
+        id: InstallId(id),
+        executable,
+        packet_rate: 0,
+        over_budget: OverBudget::Forward,
+        generate_key: [0; 32],
+        monitor: false,
+    }
 }
 
 /// Sends a packet each way for each pair and tells which came through.

@@ -23,7 +23,14 @@ const KEY: [u8; 32] = [9; 32];
 const FOREVER_US: u32 = u32::MAX;
 
 fn install(id: u64, executable: Arc<Executable>) -> Install {
-    Install { id: InstallId(id), executable, packet_rate: 0, over_budget: OverBudget::Forward, generate_key: KEY }
+    Install {
+        id: InstallId(id),
+        executable,
+        packet_rate: 0,
+        over_budget: OverBudget::Forward,
+        generate_key: KEY,
+        monitor: false,
+    }
 }
 
 /// Port 0 is the edge with the senders, port 1 leads to the owners.

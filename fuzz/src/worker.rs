@@ -99,8 +99,14 @@ impl Lab {
         for (number, executable) in executables().iter().enumerate() {
             let id = InstallId(number as u64 + 1);
             let executable = executable.clone();
-            let install =
-                Install { id, executable, packet_rate: 0, over_budget: OverBudget::Forward, generate_key: [0; 32] };
+            let install = Install {
+                id,
+                executable,
+                packet_rate: 0,
+                over_budget: OverBudget::Forward,
+                generate_key: [0; 32],
+                monitor: false,
+            };
             table.install(install).expect("within the bounds");
         }
         Lab {

@@ -186,5 +186,5 @@ fn accepted(program: &Program, owner: Principal, policy: &Arc<Policy>) -> Result
 }
 
 fn install(id: InstallId, executable: Arc<Executable>) -> Install {
-    Install { id, executable, packet_rate: 0, over_budget: OverBudget::Forward, generate_key: [0; 32] }
+    Install { id, executable, packet_rate: 0, over_budget: OverBudget::Forward, generate_key: [0; 32], monitor: false }
 }

@@ -229,6 +229,7 @@ impl Bench<'_> {
             packet_rate: 0,
             over_budget: OverBudget::Forward,
             generate_key: [0; 32],
+            monitor: false,
         }
     }
 

@@ -104,6 +104,7 @@ pub fn run(options: &Options) -> Result<(), PerfError> {
         packet_rate: 0,
         over_budget: OverBudget::Forward,
         generate_key: [0; 32],
+        monitor: false,
     };
     let mut number = 0;
     let (first, mut churned) = (capture::pair(0).1, Vec::new());

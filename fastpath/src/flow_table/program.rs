@@ -9,7 +9,7 @@ use vinet_pktops::generate::Generated;
 use vinet_pktops::parse::Headers;
 use vinet_pktops::{Executable, State, Verdict};
 use vinet_trusted::addr::Prefix;
-use vinet_trusted::gate::{Action, DiscardPermit};
+use vinet_trusted::gate::{Action, Cell, DiscardPermit};
 use vinet_trusted::policy::OverBudget;
 
 use super::cells::ProgramRef;
@@ -42,9 +42,12 @@ pub struct Install {
     pub over_budget: OverBudget,
     /// What the tags of the packets that it generates are made with. Who has it can have them expanded.
     pub generate_key: [u8; 32],
+    /// Whether it is only watched: run and counted as it would be, but nothing is dropped for it and nothing sent, and
+    /// above its rate packets go on without it. It meets what the verdicts of others have left, and is metered.
+    pub monitor: bool,
 }
 
-/// What a program did, all workers together.
+/// What a program did, all workers together; of one that is only watched, what it would have done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct ProgramCounts {
     /// Packets given to it.
@@ -76,6 +79,8 @@ pub(super) struct Admitted {
 /// leaves.
 pub(super) enum Body {
     Accepted(Arc<Executable>),
+    /// Only watched: every cell is one that it is run in, and what it decides is counted and not done.
+    Monitored(Arc<Executable>),
     #[cfg(test)]
     Model(super::tests::Model),
 }
@@ -98,9 +103,20 @@ pub(super) struct ProgramCell {
 }
 
 impl Body {
+    /// What is run, and is not the tests' model.
+    fn executable(&self) -> Option<&Executable> {
+        match self {
+            Body::Accepted(executable) | Body::Monitored(executable) => Some(executable),
+            #[cfg(test)]
+            Body::Model(_) => None,
+        }
+    }
+    fn is_monitored(&self) -> bool {
+        matches!(self, Body::Monitored(_))
+    }
     pub(super) fn cell_count(&self) -> usize {
         match self {
-            Body::Accepted(executable) => executable.cells().len(),
+            Body::Accepted(executable) | Body::Monitored(executable) => executable.cells().len(),
             #[cfg(test)]
             Body::Model(model) => model.cells.len(),
         }
@@ -115,6 +131,10 @@ impl Body {
                 };
                 visit(ProgramCell { src: cell.src(), dst: cell.dst(), verdict })
             }),
+            Body::Monitored(executable) => {
+                let run = |cell: &Cell| ProgramCell { src: cell.src(), dst: cell.dst(), verdict: None };
+                executable.cells().iter().map(run).try_for_each(visit)
+            }
             #[cfg(test)]
             Body::Model(model) => model.cells.iter().try_for_each(|&cell| visit(cell)),
         }
@@ -122,59 +142,47 @@ impl Body {
     fn runs(&self) -> bool {
         match self {
             Body::Accepted(executable) => !executable.is_verdict(),
+            Body::Monitored(_) => true,
             #[cfg(test)]
             Body::Model(model) => model.cells.iter().any(|cell| cell.verdict.is_none()),
         }
     }
     fn state(&self) -> Option<State> {
-        match self {
-            Body::Accepted(executable) => Some(executable.state()),
-            #[cfg(test)]
-            Body::Model(_) => None,
-        }
+        self.executable().map(Executable::state)
     }
     /// The terms of its windows; none where it is run on each packet at once, and sends nothing.
     fn window(&self) -> Option<WindowTerms> {
-        match self {
-            Body::Accepted(executable) if executable.is_verdict() => None,
-            Body::Accepted(executable) => {
-                let packets_max = executable.checked().window();
-                let wait_max_ns = u64::from(executable.checked().policy().limits.window_us_max) * 1000;
-                (packets_max != 1 || executable.generates()).then_some(WindowTerms { packets_max, wait_max_ns })
-            }
-            #[cfg(test)]
-            Body::Model(_) => None,
-        }
+        let executable = self.executable().filter(|executable| !executable.is_verdict())?;
+        let packets_max = executable.checked().window();
+        let wait_max_ns = u64::from(executable.checked().policy().limits.window_us_max) * 1000;
+        (packets_max != 1 || executable.generates()).then_some(WindowTerms { packets_max, wait_max_ns })
     }
     /// What `worker` sends with what it generates.
     fn generator(&self, key: [u8; 32], worker: usize, workers: usize) -> Option<Generator> {
-        match self {
-            Body::Accepted(executable) if executable.generates() => {
-                let checked = executable.checked();
-                let limits = &checked.policy().limits;
-                let sender = Sender {
-                    program: checked.program_id(),
-                    key,
-                    port: limits.generate_port,
-                    first_batch: first_batch(worker),
-                    mtu: 0,
-                };
-                let rate = limits.generate_rate_max;
-                let meter = (rate > 0).then(|| Meter::new(rate, workers));
-                Some(Generator { sender, meter })
-            }
-            _ => None,
-        }
+        let checked = self.executable().filter(|executable| executable.generates())?.checked();
+        let limits = &checked.policy().limits;
+        let sender = Sender {
+            program: checked.program_id(),
+            key,
+            port: limits.generate_port,
+            first_batch: first_batch(worker),
+            mtu: 0,
+        };
+        let rate = limits.generate_rate_max;
+        let meter = (rate > 0).then(|| Meter::new(rate, workers));
+        Some(Generator { sender, meter })
     }
     #[inline]
     fn discards(&self, state: &mut Option<State>, frame: &[u8], headers: &Headers, now_ns: u64) -> bool {
         match (self, state) {
-            (Body::Accepted(executable), Some(state)) => match executable.run(state, frame, headers, now_ns) {
-                Verdict::Forward => false,
-                // Only the gate makes a permit, and only with one is the packet dropped.
-                Verdict::Discard(_permit) => true,
-            },
-            (Body::Accepted(_), None) => false,
+            (Body::Accepted(executable) | Body::Monitored(executable), Some(state)) => {
+                match executable.run(state, frame, headers, now_ns) {
+                    Verdict::Forward => false,
+                    // Only the gate makes a permit, and only with one is the packet dropped.
+                    Verdict::Discard(_permit) => true,
+                }
+            }
+            (Body::Accepted(_) | Body::Monitored(_), None) => false,
             #[cfg(test)]
             (Body::Model(model), _) => model.discards,
         }
@@ -318,6 +326,8 @@ pub(crate) enum Outcome {
     Forward,
     /// The program discarded it.
     Discard,
+    /// The program is only watched, and would have discarded it.
+    WouldDiscard,
     /// The program is over its rate: forward without it.
     OverBudgetForward,
     /// The program is over its rate: drop.
@@ -334,7 +344,14 @@ impl Installed {
             generator: body.generator(terms.generate_key, worker, workers),
         };
         let parts = (0..count).map(|worker| WorkerPart(UnsafeCell::new(part(worker)))).collect();
-        Installed { id, slot, window: body.window(), body, over_budget: terms.over_budget, parts }
+        let over_budget = if body.is_monitored() { OverBudget::Forward } else { terms.over_budget };
+        Installed { id, slot, window: body.window(), body, over_budget, parts }
+    }
+
+    /// Whether it is only watched: what it decides is counted and not done.
+    #[inline]
+    pub(crate) fn is_monitored(&self) -> bool {
+        self.body.is_monitored()
     }
 
     /// The terms of its windows; none where it is run on each packet at once, by [`Installed::run`].
@@ -384,8 +401,8 @@ impl Installed {
         verdicts: &mut Vec<Verdict>,
         send: &mut dyn FnMut(&Generated<'_>, &mut Generator),
     ) {
-        self.with_part(reader, |part| match (&self.body, &mut part.state, &mut part.generator) {
-            (Body::Accepted(executable), Some(state), generator) => {
+        self.with_part(reader, |part| match (self.body.executable(), &mut part.state, &mut part.generator) {
+            (Some(executable), Some(state), generator) => {
                 executable.run_window(state, packets, now_ns, verdicts, &mut |_leave, generated| {
                     if let Some(generator) = generator {
                         send(&generated, generator);
@@ -406,10 +423,10 @@ impl Installed {
                     OverBudget::Drop => Outcome::OverBudgetDrop,
                 };
             }
-            if self.body.discards(&mut part.state, frame, headers, now_ns) {
-                Outcome::Discard
-            } else {
-                Outcome::Forward
+            match self.body.discards(&mut part.state, frame, headers, now_ns) {
+                true if self.is_monitored() => Outcome::WouldDiscard,
+                true => Outcome::Discard,
+                false => Outcome::Forward,
             }
         });
         ran.unwrap_or(Outcome::Forward)

@@ -50,8 +50,8 @@ impl Batch {
     }
     /// Adds an installation.
     pub fn install(&mut self, install: Install) -> &mut Self {
-        let Install { id, executable, packet_rate, over_budget, generate_key } = install;
-        let body = Body::Accepted(executable);
+        let Install { id, executable, packet_rate, over_budget, generate_key, monitor } = install;
+        let body = if monitor { Body::Monitored(executable) } else { Body::Accepted(executable) };
         self.changes.push(Change::Install { id, body, packet_rate, over_budget, generate_key });
         self
     }

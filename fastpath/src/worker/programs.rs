@@ -79,11 +79,11 @@ where
             let outcome = program.run(reader, frame, headers, now_ns);
             match outcome {
                 Outcome::Forward => counters.passed(reader, program.slot(), frame.len()),
-                Outcome::Discard => counters.discarded(reader, program.slot(), frame.len()),
+                Outcome::Discard | Outcome::WouldDiscard => counters.discarded(reader, program.slot(), frame.len()),
                 Outcome::OverBudgetForward | Outcome::OverBudgetDrop => counters.over_budget(reader, program.slot()),
             }
             match outcome {
-                Outcome::Forward => ControlFlow::Continue(()),
+                Outcome::Forward | Outcome::WouldDiscard => ControlFlow::Continue(()),
                 Outcome::OverBudgetForward => {
                     self.tally.totals.over_budget_forwarded += 1;
                     ControlFlow::Continue(())

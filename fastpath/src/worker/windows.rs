@@ -216,7 +216,11 @@ where
                 // Only the gate makes a permit, and only with one is the packet dropped.
                 (Some(Verdict::Discard(_permit)), Some(program)) => {
                     table.counters().discarded(reader, program.slot(), waiting.packet.bytes().len());
-                    self.drop(waiting.packet, DropReason::Program);
+                    if program.is_monitored() {
+                        self.go_to_next(waiting, id, context);
+                    } else {
+                        self.drop(waiting.packet, DropReason::Program);
+                    }
                 }
                 (Some(Verdict::Forward), Some(program)) => {
                     table.counters().passed(reader, program.slot(), waiting.packet.bytes().len());
@@ -243,9 +247,13 @@ where
             *frame = (waiting.packet.bytes(), &waiting.headers);
             len += 1;
         }
+        let is_monitored = program.is_monitored();
         let mut send = |what: &Generated<'_>, generator: &mut Generator| {
             let mtu = mtu_towards(what.dst, fib, faces);
             let mut each = |packet: &[u8]| {
+                if is_monitored {
+                    return counters.generated(reader, program.slot(), packet.len());
+                }
                 tally.totals.generated += 1;
                 if generated.len() == GENERATED_PER_RUN_MAX {
                     return tally.drop_packet(DropReason::GenerateUnsendable);
@@ -263,8 +271,11 @@ where
                 Ok(()) => {}
                 Err(NotSent::OverRate { packets }) => {
                     counters.generate_refused(reader, program.slot(), packets);
-                    not_made(tally, DropReason::GenerateOverRate, u64::from(packets));
+                    if !is_monitored {
+                        not_made(tally, DropReason::GenerateOverRate, u64::from(packets));
+                    }
                 }
+                Err(NotSent::Unsendable) if is_monitored => {}
                 Err(NotSent::Unsendable) => not_made(tally, DropReason::GenerateUnsendable, 1),
             }
         };

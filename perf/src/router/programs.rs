@@ -130,6 +130,7 @@ fn install_within(
                 packet_rate: 0,
                 over_budget: OverBudget::Forward,
                 generate_key: [0; 32],
+                monitor: false,
             },
             Err(words) => {
                 placed.refused = Some(words);

@@ -389,6 +389,7 @@ impl Soaked {
             packet_rate: if number.is_multiple_of(3) { 20_000 } else { 0 },
             over_budget,
             generate_key: [0; 32],
+            monitor: false,
         }
     }
 

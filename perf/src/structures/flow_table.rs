@@ -104,6 +104,7 @@ impl InTable {
             packet_rate: 0,
             over_budget: OverBudget::Forward,
             generate_key: [0; 32],
+            monitor: false,
         }
     }
 
