@@ -234,6 +234,7 @@ impl ShutOffMaker {
                 packet_rate: 0,
                 over_budget: OverBudget::Forward,
                 generate_key: [0; 32],
+                monitor: false,
             })
             .map_err(ShutOffError::Table)?;
         self.next += 1;
