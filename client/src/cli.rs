@@ -110,7 +110,7 @@ enum Command {
     /// Keep a testbed's authority: make it, and issue identities
     Ca {
         #[command(subcommand)]
-        command: Ca,
+        command: Box<Ca>,
     },
     /// Print the completions for a shell
     Completions {
@@ -602,6 +602,42 @@ enum Ca {
         #[arg(long, value_name = "FILE")]
         out: PathBuf,
     },
+    /// Make all of an experiment from one file: the authority, the bank, the signed directory, every identity and credit
+    Topology {
+        /// The routers and owners
+        file: PathBuf,
+        /// The folder to make
+        #[arg(long, value_name = "DIR")]
+        out: PathBuf,
+    },
+    /// Revoke keys: sign a newer list of all that were ever revoked
+    Revoke {
+        /// The authority's folder
+        #[arg(long, value_name = "DIR")]
+        ca: PathBuf,
+        /// The list: read where it is there, and written anew; else DIR/revoked
+        #[arg(long, value_name = "FILE")]
+        list: Option<PathBuf>,
+        /// A public key (64 hexadecimal digits), or the file of an identity
+        #[arg(value_name = "KEY|FILE")]
+        keys: Vec<String>,
+        /// Bring the list to this router, as the owner of --identity; may be given more than once
+        #[arg(long = "router", value_name = "HOST:PORT|auto")]
+        routers: Vec<String>,
+        #[command(flatten)]
+        reach: Reach,
+    },
+    /// Sign the directory of routers: which controls which sources
+    Directory {
+        /// The authority's folder
+        #[arg(long, value_name = "DIR")]
+        ca: PathBuf,
+        /// The routers: the same file as for topology
+        file: PathBuf,
+        /// Where it goes, in the place of an older one; else DIR/directory
+        #[arg(long, value_name = "FILE")]
+        out: Option<PathBuf>,
+    },
     /// Issue the identity of a router
     Router {
         /// The authority's folder
@@ -659,7 +695,7 @@ fn dispatch(command: Command) -> (bool, Outcome) {
         Command::Receipts(args) => (args.json.json, money::receipts(&args)),
         Command::Directory { output, router } => (router.json.json, route::fetch(output, &router)),
         Command::Bank { command } => (false, bank::run(command)),
-        Command::Ca { command } => (false, ca(command)),
+        Command::Ca { command } => (false, ca(*command)),
         Command::Completions { shell } => (false, completions(shell)),
         Command::Man { dir } => (false, man(&dir)),
     }
@@ -669,6 +705,11 @@ fn ca(command: Ca) -> Outcome {
     match command {
         Ca::Init { out, name } => authority::init(&out, &name),
         Ca::Issue { ca, principal, valid, out } => authority::issue(&ca, principal, valid, &out),
+        Ca::Topology { file, out } => authority::topology(&file, &out),
+        Ca::Revoke { ca, list, keys, routers, reach } => {
+            authority::revoke(&ca, list.as_deref(), &keys, &routers, &reach)
+        }
+        Ca::Directory { ca, file, out } => authority::directory(&ca, &file, out.as_deref()),
         Ca::Router { ca, name, addrs, valid, out } => {
             let addrs = addrs.into_iter().map(Addr::from).collect();
             authority::router(&ca, name, addrs, valid, &out)

@@ -9,7 +9,7 @@
 //! Beside the sessions the crate holds what both ends need to agree on: signed requests and replies ([`message`]), what
 //! a router checks before it looks at a program ([`verify`]), money ([`payment`]) and what was done with it
 //! ([`receipt`]), the authority's lists of revoked keys ([`revocation`]) and of routers ([`directory`]), return
-//! routability ([`reach`]), alerts ([`alert`]), the key of what a program generates ([`tag_key`]), and the text form of
+//! routability ([`reach`]), alerts ([`alert`]), the plan of an experiment ([`topology`]), the key of what a program generates ([`tag_key`]), and the text form of
 //! policies ([`policy_file`]).
 //!
 //! Left out: the ledger, and every other memory that a router has to keep.
@@ -45,6 +45,7 @@ pub mod reach;
 pub mod receipt;
 pub mod revocation;
 pub mod tag_key;
+pub mod topology;
 pub mod verify;
 
 pub use alert::{Alert, AlertTerms};

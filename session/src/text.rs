@@ -179,6 +179,57 @@ impl<'d, 't> Table<'d, 't> {
                 .fault(at, format!("`{}` must be {expected}; found a TOML {}", self.full(key), other.type_str()))),
         }
     }
+    /// The tables of a list under this one (`[[key]]`); none where the key is absent.
+    pub(crate) fn tables(
+        &mut self,
+        key: &'static str,
+        known: &'static [&'static str],
+    ) -> Result<Vec<Table<'d, 't>>, TomlFault> {
+        let Some(value) = self.take(key) else { return Ok(Vec::new()) };
+        let expected = format!("a list of tables, [[{key}]]");
+        let values = match value.get_ref() {
+            DeValue::Array(values) => values.clone(),
+            _ => return Err(self.mismatch(key, &value, &expected)),
+        };
+        let table = |value: Spanned<DeValue<'t>>| match value.get_ref() {
+            DeValue::Table(table) => {
+                Table::new(self.document, self.full(key), value.span().start, table.clone(), known)
+            }
+            _ => Err(self.mismatch(key, &value, &expected)),
+        };
+        values.into_iter().map(table).collect()
+    }
+    /// The strings of a list, each with the byte where it stands; none where the key is absent.
+    pub(crate) fn texts(&mut self, key: &'static str) -> Result<Vec<(String, usize)>, TomlFault> {
+        let Some(value) = self.take(key) else { return Ok(Vec::new()) };
+        let DeValue::Array(values) = value.get_ref() else {
+            return Err(self.mismatch(key, &value, "a list of strings"));
+        };
+        let text = |value: &Spanned<DeValue<'t>>| match value.get_ref() {
+            DeValue::String(text) => Ok((text.clone().into_owned(), value.span().start)),
+            _ => Err(self.mismatch(key, value, "a list of strings")),
+        };
+        values.iter().map(text).collect()
+    }
+    /// The integers of a table under this one whose keys are anyone's choice; none where the table is absent.
+    pub(crate) fn integers(&mut self, key: &'static str) -> Result<Vec<(String, u64)>, TomlFault> {
+        let Some(value) = self.take(key) else { return Ok(Vec::new()) };
+        let DeValue::Table(table) = value.get_ref() else {
+            return Err(self.mismatch(key, &value, "a table of names and integers"));
+        };
+        let integer = |(name, value): (&Spanned<_>, &Spanned<DeValue<'t>>)| {
+            let name: &std::borrow::Cow<'t, str> = name.get_ref();
+            let number = match value.get_ref() {
+                DeValue::Integer(integer) => u64::from_str_radix(integer.as_str(), integer.radix()).ok(),
+                _ => None,
+            };
+            let expected = format!("an integer of 0 to {}", u64::MAX);
+            number
+                .map(|number| (name.to_string(), number))
+                .ok_or_else(|| self.mismatch(&format!("{key}.{name}"), value, &expected))
+        };
+        table.iter().map(integer).collect()
+    }
     /// The strings of a table under this one whose keys are anyone's choice; none where the table is absent.
     pub(crate) fn strings(&mut self, key: &'static str, expected: &str) -> Result<Vec<Entry>, TomlFault> {
         let Some(value) = self.take(key) else { return Ok(Vec::new()) };

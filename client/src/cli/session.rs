@@ -231,7 +231,9 @@ impl Session {
         }
         let (receipt, installed) = self.install(ready, contract, pay)?;
         if json {
-            return answer::print_json(&receipt_json(&receipt, &installed, lifetime_s, proof_bytes));
+            let mut object = receipt_json(&receipt, &installed, lifetime_s, proof_bytes);
+            object["router"] = json!(self.link.router().name());
+            return answer::print_json(&object);
         }
         let paid = if receipt.paid > 0 { format!(", {} credits paid", receipt.paid) } else { String::new() };
         let how = if installed.monitor { " (counting only)" } else { "" };

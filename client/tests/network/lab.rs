@@ -51,6 +51,7 @@ pub(crate) struct Books {
     pub(crate) bank: Option<Bank>,
     pub(crate) directory: Option<SignedDirectory>,
     pub(crate) events: Vec<Event>,
+    pub(crate) revocations: u64,
     /// The sources that it controls; any where there are none.
     pub(crate) controlled: Option<PrefixSet>,
     /// How many of the next replies are lost, each with its connection.
@@ -343,9 +344,14 @@ impl State {
                 Some(directory) => Reply::Directory(Box::new(directory.clone())),
                 None => rejected("not-served", "no directory here"),
             },
-            Request::ReachMe { .. } | Request::Reached(_) | Request::Revoke(_) => {
-                rejected("not-served", "this router does not answer this")
-            }
+            Request::Revoke(list) => match list.verify(&self.authority) {
+                Ok(list) => {
+                    books.revocations = books.revocations.max(list.number());
+                    Reply::Revocations { number: books.revocations }
+                }
+                Err(fault) => Reply::Rejected(fault.into()),
+            },
+            Request::ReachMe { .. } | Request::Reached(_) => rejected("not-served", "this router does not answer this"),
         }
     }
 

@@ -3,4 +3,5 @@
 
 mod lab;
 mod money;
+mod routers;
 mod sessions;
