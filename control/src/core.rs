@@ -28,9 +28,9 @@ use vinet_fastpath::flow_table::TableWriter;
 use vinet_fastpath::hold::ResolveReceiver;
 use vinet_fastpath::port::PortHandle;
 use vinet_fastpath::slow_path::SlowPath;
-use vinet_session::Now;
 use vinet_session::identity::{Authority, Identity, Ownership};
 use vinet_session::message::{NewLemma, Rejection, Reply, Request};
+use vinet_session::{Door, Now, SessionError};
 use vinet_trusted::addr::{PrefixSet, Principal};
 
 use crate::admin::Admin;
@@ -44,7 +44,7 @@ use crate::metrics::Metrics;
 use crate::notify::Notifier;
 use crate::plane::{Plane, PlaneError};
 use crate::policies::Policies;
-use crate::server::{Desk, ListenError, Server, SessionId};
+use crate::server::{Desk, ListenError, Server, SessionId, Stamp};
 
 /// How long the loop waits when nothing has happened for a while (200 ms).
 pub const QUIET_WAIT: Duration = Duration::from_millis(4);
@@ -97,6 +97,8 @@ pub enum CoreError {
     },
     /// The kernel's side.
     Plane(PlaneError),
+    /// The sessions' keys cannot be had.
+    Door(SessionError),
 }
 
 impl fmt::Display for CoreError {
@@ -115,6 +117,7 @@ impl fmt::Display for CoreError {
                  address of this machine"
             ),
             CoreError::Plane(error) => write!(f, "{error}"),
+            CoreError::Door(error) => write!(f, "no session can be had: {error}"),
         }
     }
 }
@@ -220,7 +223,15 @@ impl Office {
 }
 
 impl Desk for Office {
-    fn request(&mut self, from: SessionId, id: u32, owner: &Ownership, request: Request, now: Now) -> Option<Reply> {
+    fn request(
+        &mut self,
+        from: SessionId,
+        id: u32,
+        owner: &Ownership,
+        request: Request,
+        _: Stamp,
+        now: Now,
+    ) -> Option<Reply> {
         match request {
             Request::GetPolicy { kind } => Some(self.admission.policy(kind)),
             Request::List => Some(self.admission.list(&owner.principal(), now, &self.table)),
@@ -232,6 +243,8 @@ impl Desk for Office {
                 }
                 Some(reply)
             }
+            // The session itself answers these.
+            Request::Ticket => Some(Reply::Rejected(Rejection::new("no-ticket", "no ticket is given here", None))),
             Request::AddLemma(lemma) => self.add_lemma(from, id, owner, lemma, now),
             Request::Upload(upload) => match self.admission.open(*upload, owner, self.judges.is_free(), now) {
                 Opened::Answer(reply) => Some(*reply),
@@ -356,7 +369,9 @@ impl<H: PortHandle> Core<H> {
         let path = config.control.admin_socket.clone();
         let admin = Admin::open(&path, &config.control.admin_access, registry()?, TOKENS_ADMIN)
             .map_err(|reason| CoreError::Admin { path, reason })?;
-        let server = Server::new(identity, authority, limits, registry()?, TOKENS_SERVER);
+        let door = Door::new(identity, authority).and_then(|door| door.with_sealing(Now::read(origin)));
+        let door = Arc::new(door.map_err(CoreError::Door)?);
+        let server = Server::new(door, limits, registry()?, TOKENS_SERVER);
         Ok(Core {
             links_up: vec![true; handles.len()],
             poll,

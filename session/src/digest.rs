@@ -27,6 +27,14 @@ pub(crate) enum Domain {
     Object,
     /// Not signed: a key.
     TagKey,
+    /// Not signed: the key of a ticket.
+    TicketKey,
+    /// Not signed: the key of a sealed request.
+    SealedRequest,
+    /// Not signed: the key of its reply.
+    SealedReply,
+    /// Not signed: a secret name in the memory of sealed requests.
+    SealedWindow,
 }
 
 impl Domain {
@@ -49,6 +57,10 @@ impl Domain {
             Domain::Directory => "VInet 2026 session 2 directory",
             Domain::Object => "VInet 2026 session 2 object",
             Domain::TagKey => "VInet 2026 session 1 key of generated packets",
+            Domain::TicketKey => "VInet 2026 session 1 key of a ticket",
+            Domain::SealedRequest => "VInet 2026 session 1 key of a sealed request",
+            Domain::SealedReply => "VInet 2026 session 1 key of a sealed reply",
+            Domain::SealedWindow => "VInet 2026 session 1 memory of sealed requests",
         }
     }
 }

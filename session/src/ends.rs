@@ -8,15 +8,19 @@
 //! An end of input between two messages cannot be told from an attacker's: TCP's end is not authenticated. Every
 //! request has a reply, so a client that misses one knows it.
 
+use crate::certificate::Certificate;
+use crate::door::Door;
 use crate::error::SessionError;
 use crate::frame::{Input, LENGTH_BYTES, SEALED_BYTES_MAX, SEALED_BYTES_MIN, Transport, push_frame};
-use crate::handshake::{Handshake, Peer, Progress};
-use crate::identity::{Authority, Identity, Ownership, RouterPeer};
+use crate::handshake::{HELLO_BYTES, Handshake, Peer, Progress};
+use crate::identity::{Authority, Identity, Ownership, PublicKey, RouterPeer};
 use crate::limits::{
     BACKLOG_BYTES_MAX, HANDSHAKE_BYTES_MAX, HANDSHAKE_TIME_MAX_MS, IDLE_TIME_MAX_MS, MESSAGE_BYTES_MAX,
     MESSAGE_TIME_MAX_MS, STALL_TIME_MAX_MS,
 };
 use crate::message::{self, Rejection, Reply, Request};
+use crate::sealed::{Arrived, ClientLane, REQUEST_BYTES_MAX, REQUEST_BYTES_MIN, ServerLane};
+use crate::ticket::{Ticket, TicketGrant};
 use std::sync::Arc;
 use std::time::{Instant, SystemTime, UNIX_EPOCH};
 
@@ -47,14 +51,40 @@ const INPUT_BYTES_MAX: usize = 2 * (LENGTH_BYTES + SEALED_BYTES_MAX);
 const SESSION_ID: u32 = 0;
 
 enum State {
+    /// A router that has not heard anything. Nothing is drawn or computed before a first frame is there.
+    Awaiting(Arc<Door>),
     Handshake(Handshake),
     Established(Transport),
+    /// A connection on which sealed requests come.
+    Serving(Box<ServerLane>),
+    /// A connection on which they are made.
+    Asking(Box<ClientLane>),
     Over(SessionError),
+}
+
+impl State {
+    /// Whether the other end has not shown yet that it may take time and memory here.
+    fn is_opening(&self) -> bool {
+        match self {
+            State::Awaiting(_) | State::Handshake(_) => true,
+            State::Serving(lane) => !lane.is_authentic(),
+            State::Established(_) | State::Asking(_) | State::Over(_) => false,
+        }
+    }
+    fn is_inside_message(&self) -> bool {
+        match self {
+            State::Established(transport) => transport.is_inside_message(),
+            State::Serving(lane) => lane.is_inside_message(),
+            State::Asking(lane) => lane.is_inside_message(),
+            State::Awaiting(_) | State::Handshake(_) | State::Over(_) => false,
+        }
+    }
 }
 
 enum CoreEvent {
     Established(Peer),
     Message(Vec<u8>),
+    Sealed(Arrived),
 }
 
 /// What both ends have in common.
@@ -75,9 +105,9 @@ struct Core {
 }
 
 impl Core {
-    fn new(handshake: Handshake, now: Now) -> Core {
+    fn new(state: State, now: Now) -> Core {
         Core {
-            state: State::Handshake(handshake),
+            state,
             input: Input::default(),
             output: Vec::new(),
             output_start: 0,
@@ -99,9 +129,10 @@ impl Core {
 
     fn room(&self) -> usize {
         let max = match self.state {
-            State::Handshake(_) => LENGTH_BYTES + HANDSHAKE_BYTES_MAX,
-            State::Established(_) if !self.is_backlogged() => INPUT_BYTES_MAX,
-            State::Established(_) | State::Over(_) => 0,
+            State::Awaiting(_) | State::Handshake(_) => LENGTH_BYTES + HANDSHAKE_BYTES_MAX,
+            State::Serving(ref lane) if !lane.is_authentic() => LENGTH_BYTES + REQUEST_BYTES_MAX,
+            State::Established(_) | State::Serving(_) | State::Asking(_) if !self.is_backlogged() => INPUT_BYTES_MAX,
+            State::Established(_) | State::Serving(_) | State::Asking(_) | State::Over(_) => 0,
         };
         max.saturating_sub(self.input.len())
     }
@@ -145,17 +176,17 @@ impl Core {
     fn end_of_input(&self) -> Result<(), SessionError> {
         match &self.state {
             State::Over(error) => Err(error.clone()),
-            State::Established(transport) if !transport.is_inside_message() && self.input.len() == 0 => Ok(()),
-            State::Established(_) | State::Handshake(_) => Err(SessionError::Truncated),
+            state if !state.is_opening() && !state.is_inside_message() && self.input.len() == 0 => Ok(()),
+            _ => Err(SessionError::Truncated),
         }
     }
 
     fn deadline_ms(&self) -> u64 {
         let after = |since: Option<u64>, max: u64| since.map_or(u64::MAX, |since| since.saturating_add(max));
         let whole = match self.state {
-            State::Handshake(_) => after(Some(self.started_ms), HANDSHAKE_TIME_MAX_MS),
-            State::Established(_) => after(Some(self.active_ms), IDLE_TIME_MAX_MS),
             State::Over(_) => u64::MAX,
+            ref state if state.is_opening() => after(Some(self.started_ms), HANDSHAKE_TIME_MAX_MS),
+            _ => after(Some(self.active_ms), IDLE_TIME_MAX_MS),
         };
         whole.min(after(self.begun_ms, MESSAGE_TIME_MAX_MS)).min(after(self.stalled_ms, STALL_TIME_MAX_MS))
     }
@@ -169,12 +200,14 @@ impl Core {
         let passed = |since: Option<u64>, max: u64| since.is_some_and(|since| now.mono_ms.saturating_sub(since) > max);
         let error = match self.state {
             State::Over(ref error) => return Err(error.clone()),
-            State::Handshake(_) if passed(Some(self.started_ms), HANDSHAKE_TIME_MAX_MS) => {
+            ref state if state.is_opening() && passed(Some(self.started_ms), HANDSHAKE_TIME_MAX_MS) => {
                 SessionError::HandshakeTimeout
             }
             _ if passed(self.stalled_ms, STALL_TIME_MAX_MS) => SessionError::StallTimeout,
             _ if passed(self.begun_ms, MESSAGE_TIME_MAX_MS) => SessionError::MessageTimeout,
-            State::Established(_) if passed(Some(self.active_ms), IDLE_TIME_MAX_MS) => SessionError::IdleTimeout,
+            ref state if !state.is_opening() && passed(Some(self.active_ms), IDLE_TIME_MAX_MS) => {
+                SessionError::IdleTimeout
+            }
             _ => return Ok(()),
         };
         Err(self.fail(error))
@@ -192,9 +225,7 @@ impl Core {
                 Ok(Step::Event(event)) => return Ok(Some(event)),
                 Ok(Step::Frame) => {}
                 Ok(Step::Starved) => {
-                    let inside = self.input.len() > 0
-                        || matches!(&self.state, State::Established(transport) if transport.is_inside_message());
-                    if inside {
+                    if self.input.len() > 0 || self.state.is_inside_message() {
                         self.begun_ms.get_or_insert(now.mono_ms);
                     } else {
                         self.begun_ms = None;
@@ -206,31 +237,59 @@ impl Core {
         }
     }
 
+    /// What the first frame of a connection is, once its length is there: of a handshake, or a sealed request.
+    fn greet(&mut self) -> Result<(), SessionError> {
+        let State::Awaiting(door) = &self.state else { return Ok(()) };
+        self.state = match self.input.announced() {
+            None => return Ok(()),
+            Some(HELLO_BYTES) => State::Handshake(Handshake::router(Arc::clone(door))?),
+            Some(REQUEST_BYTES_MIN..=REQUEST_BYTES_MAX) => State::Serving(Box::new(ServerLane::new(Arc::clone(door)))),
+            Some(len) if len > REQUEST_BYTES_MAX => {
+                return Err(SessionError::FrameLength { len, min: REQUEST_BYTES_MIN, max: REQUEST_BYTES_MAX });
+            }
+            Some(len) => return Err(SessionError::FrameLength { len, min: HELLO_BYTES, max: HELLO_BYTES }),
+        };
+        Ok(())
+    }
+
     /// Looks at one frame, if it is there.
     fn step(&mut self, now: Now) -> Result<Step, SessionError> {
+        self.greet()?;
         let lengths = match &self.state {
             State::Over(error) => return Err(error.clone()),
+            State::Awaiting(_) => return Ok(Step::Starved),
             State::Handshake(handshake) => handshake.lengths(),
             State::Established(_) => (SEALED_BYTES_MIN, SEALED_BYTES_MAX),
+            State::Serving(lane) => lane.lengths(),
+            State::Asking(lane) => lane.lengths(),
         };
         let Some(frame) = self.input.frame(lengths)? else {
             return Ok(Step::Starved);
         };
-        if let State::Established(transport) = &mut self.state {
-            return Ok(match transport.open(&frame)? {
-                None => Step::Frame,
-                Some(message) => {
-                    self.begun_ms = None;
-                    self.active_ms = now.mono_ms;
-                    Step::Event(CoreEvent::Message(message))
+        let event = match &mut self.state {
+            State::Established(transport) => Some(transport.open(&frame)?.map(CoreEvent::Message)),
+            State::Asking(lane) => Some(lane.open(&frame)?.map(CoreEvent::Message)),
+            State::Serving(lane) => match lane.open(&frame, now) {
+                Ok(arrived) => Some(arrived.map(CoreEvent::Sealed)),
+                Err(fault) => {
+                    ServerLane::refuse(self.output(now));
+                    return Err(SessionError::Sealed(fault));
                 }
-            });
+            },
+            _ => None,
+        };
+        if let Some(event) = event {
+            return Ok(event.map_or(Step::Frame, |event| {
+                self.begun_ms = None;
+                self.active_ms = now.mono_ms;
+                Step::Event(event)
+            }));
         }
         let State::Handshake(handshake) = std::mem::replace(&mut self.state, State::Over(SessionError::Closed)) else {
             return Err(SessionError::Closed);
         };
         self.begun_ms = None;
-        let (next, progress) = handshake.receive(&frame, now.wall_s)?;
+        let (next, progress) = handshake.receive(&frame, now)?;
         if let Some(handshake) = next {
             self.state = State::Handshake(handshake);
         }
@@ -258,8 +317,8 @@ impl Core {
     fn send(&mut self, message: &[u8], now: Now) -> Result<(), SessionError> {
         match &self.state {
             State::Over(error) => return Err(error.clone()),
-            State::Handshake(_) => return Err(SessionError::NotEstablished),
             State::Established(_) => {}
+            _ => return Err(SessionError::NotEstablished),
         }
         if message.len() > MESSAGE_BYTES_MAX {
             return Err(SessionError::OwnMessageTooLong { len: message.len(), max: MESSAGE_BYTES_MAX });
@@ -273,8 +332,22 @@ impl Core {
         sealed.map_err(|error| self.fail(error))
     }
 
+    /// Bytes of memory that it takes for what it has received and not given on, and for what waits to be taken.
+    fn held(&self) -> usize {
+        let message = match &self.state {
+            State::Established(transport) => transport.held(),
+            State::Serving(lane) => lane.held(),
+            State::Awaiting(_) | State::Handshake(_) | State::Asking(_) | State::Over(_) => 0,
+        };
+        self.input.held() + message + self.output.capacity()
+    }
+
     /// A last message that tells the peer why the session ends, where there are keys to tell it in secret.
     fn part(&mut self, why: &str, now: Now) {
+        if matches!(self.state, State::Serving(_)) {
+            ServerLane::refuse(self.output(now));
+            return;
+        }
         let rejection = Rejection::new("session", why, None);
         // Where it cannot be told, the connection closes without a word, which is what follows anyway.
         let _ = self.send(&message::encode_reply(SESSION_ID, &Reply::Rejected(rejection)), now);
@@ -305,6 +378,8 @@ pub enum ClientEvent {
 pub struct Client {
     core: Core,
     router_name: Option<String>,
+    owner: PublicKey,
+    router: Option<Box<(RouterPeer, Certificate)>>,
     last_id: u32,
 }
 
@@ -325,7 +400,9 @@ pub enum ServerEvent {
 /// The router's end of a session.
 pub struct Server {
     core: Core,
+    door: Arc<Door>,
     owner: Option<Ownership>,
+    request_bytes: usize,
 }
 
 macro_rules! shared_methods {
@@ -364,10 +441,10 @@ macro_rules! shared_methods {
         pub fn expired(&mut self, now: Now) -> Option<SessionError> {
             self.core.expire(now).err()
         }
-        /// Whether the handshake is over and the session is not.
+        /// Whether requests and replies may be sent: after the handshake, or with a ticket that was taken.
         #[must_use]
         pub fn is_established(&self) -> bool {
-            matches!(self.core.state, State::Established(_))
+            !self.core.state.is_opening() && !matches!(self.core.state, State::Over(_))
         }
     };
 }
@@ -384,10 +461,37 @@ impl Client {
         router_name: Option<String>,
         now: Now,
     ) -> Result<Client, SessionError> {
+        let owner = identity.public();
         let (handshake, hello) = Handshake::client(identity, authority)?;
-        let mut core = Core::new(handshake, now);
+        let mut core = Core::new(State::Handshake(handshake), now);
         push_frame(core.output(now), &hello);
-        Ok(Client { core, router_name, last_id: SESSION_ID })
+        Ok(Client { core, router_name, owner, router: None, last_id: SESSION_ID })
+    }
+
+    /// Asks with a ticket of an earlier session, on a new connection and without a handshake. Requests may be sent at
+    /// once; that the router is the ticket's shows with its first reply. A router that does not take the ticket ends
+    /// this with [`SessionError::TicketRefused`]; then [`Client::new`] is the way in.
+    #[must_use]
+    pub fn resume(ticket: Ticket, now: Now) -> Client {
+        let owner = ticket.owner();
+        let core = Core::new(State::Asking(Box::new(ClientLane::new(ticket))), now);
+        Client { core, router_name: None, owner, router: None, last_id: SESSION_ID }
+    }
+
+    /// The ticket that this asks with, as it is to be kept for the next time: its requests are counted.
+    #[must_use]
+    pub fn ticket(&self) -> Option<&Ticket> {
+        match &self.core.state {
+            State::Asking(lane) => Some(&lane.ticket),
+            _ => None,
+        }
+    }
+
+    /// The ticket that the reply to [`Request::Ticket`] gives; none before the handshake is over.
+    #[must_use]
+    pub fn keep(&self, grant: &TicketGrant, now: Now) -> Option<Ticket> {
+        let (router, certificate) = self.router.as_deref()?.clone();
+        Some(Ticket::new(grant.clone(), router, certificate, self.owner, now.wall_s))
     }
 
     shared_methods!();
@@ -399,7 +503,7 @@ impl Client {
     pub fn poll(&mut self, now: Now) -> Result<Option<ClientEvent>, SessionError> {
         match self.core.poll(now)? {
             None => Ok(None),
-            Some(CoreEvent::Established(Peer::Router(router))) => match &self.router_name {
+            Some(CoreEvent::Established(Peer::Router(router, certificate))) => match &self.router_name {
                 Some(expected) if *expected != router.name() => {
                     let error =
                         SessionError::WrongRouter { expected: expected.clone(), found: router.name().to_owned() };
@@ -407,8 +511,12 @@ impl Client {
                     self.core.output_start = 0;
                     Err(self.core.fail(error))
                 }
-                _ => Ok(Some(ClientEvent::Established(router))),
+                _ => {
+                    self.router = Some(Box::new((router.clone(), *certificate)));
+                    Ok(Some(ClientEvent::Established(router)))
+                }
             },
+            Some(CoreEvent::Sealed(_)) => Err(self.core.fail(SessionError::Closed)),
             Some(CoreEvent::Established(Peer::Owner(owner))) => {
                 let found = format!("the owner {}", owner.principal());
                 Err(self.core.fail(SessionError::WrongRole { found }))
@@ -429,24 +537,45 @@ impl Client {
     /// [`SessionError::NotEstablished`], [`SessionError::OwnMessageTooLong`], or what ended the session.
     pub fn send(&mut self, request: &Request, now: Now) -> Result<u32, SessionError> {
         let id = self.last_id.checked_add(1).unwrap_or(SESSION_ID + 1);
-        self.core.send(&message::encode_request(id, request), now)?;
+        let message = message::encode_request(id, request);
+        if matches!(self.core.state, State::Asking(_)) {
+            if message.len() > MESSAGE_BYTES_MAX {
+                return Err(SessionError::OwnMessageTooLong { len: message.len(), max: MESSAGE_BYTES_MAX });
+            }
+            let mut out = std::mem::take(self.core.output(now));
+            let asked = match &mut self.core.state {
+                State::Asking(lane) => lane.request(&message, &mut out, now),
+                _ => Err(SessionError::Closed),
+            };
+            self.core.output = out;
+            asked.map_err(|error| self.core.fail(error))?;
+        } else {
+            self.core.send(&message, now)?;
+        }
         self.last_id = id;
         Ok(id)
     }
 }
 
 impl Server {
-    /// Waits for a client, as the router that `identity` names; owners are those that `authority` vouches for.
+    /// Waits for a client, as the router that `identity` names; owners are those that `authority` vouches for. It gives
+    /// no tickets.
     ///
     /// # Errors
-    /// [`SessionError::OwnIdentity`], [`SessionError::NoEntropy`].
+    /// [`SessionError::OwnIdentity`].
     pub fn new(identity: Arc<Identity>, authority: Arc<Authority>, now: Now) -> Result<Server, SessionError> {
-        Ok(Server { core: Core::new(Handshake::router(identity, authority)?, now), owner: None })
+        Ok(Server::at(Arc::new(Door::new(identity, authority)?), now))
+    }
+
+    /// Waits for a client at a router's door.
+    #[must_use]
+    pub fn at(door: Arc<Door>, now: Now) -> Server {
+        Server { core: Core::new(State::Awaiting(Arc::clone(&door)), now), door, owner: None, request_bytes: 0 }
     }
 
     shared_methods!();
 
-    /// The owner at the other end, once it is known.
+    /// The owner at the other end, once it is known; of sealed requests, the owner of the latest.
     #[must_use]
     pub const fn peer(&self) -> Option<&Ownership> {
         self.owner.as_ref()
@@ -458,23 +587,64 @@ impl Server {
     /// What ended the session. A client that is able to read it is told why: the caller should write what
     /// [`Server::transmit`] shows once more before it closes the connection.
     pub fn poll(&mut self, now: Now) -> Result<Option<ServerEvent>, SessionError> {
-        let error = match self.core.poll(now)? {
-            None => return Ok(None),
-            Some(CoreEvent::Established(Peer::Owner(owner))) => {
+        loop {
+            let event = self.core.poll(now)?;
+            match event.map(|event| self.event(event, now)) {
+                None => return Ok(None),
+                Some(Ok(Some(event))) => return Ok(Some(event)),
+                // It was about tickets, and is answered.
+                Some(Ok(None)) => {}
+                Some(Err(error)) => {
+                    self.core.part(&error.to_string(), now);
+                    return Err(self.core.fail(error));
+                }
+            }
+        }
+    }
+
+    fn event(&mut self, event: CoreEvent, now: Now) -> Result<Option<ServerEvent>, SessionError> {
+        let (message, debt) = match event {
+            CoreEvent::Established(Peer::Owner(owner)) => {
                 self.owner = Some(owner);
                 return Ok(Some(ServerEvent::Established(owner)));
             }
-            Some(CoreEvent::Established(Peer::Router(router))) => {
-                SessionError::WrongRole { found: format!("the router `{}`", router.name()) }
+            CoreEvent::Established(Peer::Router(router, _)) => {
+                return Err(SessionError::WrongRole { found: format!("the router `{}`", router.name()) });
             }
-            Some(CoreEvent::Message(bytes)) => match message::decode_request(&bytes) {
-                Ok((id, request)) if id != SESSION_ID => return Ok(Some(ServerEvent::Request { id, request })),
-                Ok(_) => SessionError::BadMessage("a request numbered 0".to_owned()),
-                Err(malformed) => SessionError::BadMessage(malformed.to_string()),
+            CoreEvent::Message(message) => {
+                // A certificate may end, and a key be revoked, while its session lasts.
+                self.owner.as_ref().map_or(Ok(()), |owner| self.door.stands(owner, now))?;
+                (message, None)
+            }
+            CoreEvent::Sealed(Arrived { owner, message, debt }) => {
+                self.owner = Some(owner);
+                (message, Some(debt))
+            }
+        };
+        self.request_bytes = message.len();
+        let (mut id, request) = match message::decode_request(&message) {
+            Ok((id, request)) if id != SESSION_ID => (id, request),
+            Ok(_) => return Err(SessionError::BadMessage("a request numbered 0".to_owned())),
+            Err(malformed) => return Err(SessionError::BadMessage(malformed.to_string())),
+        };
+        let is_sealed = debt.is_some();
+        if let (Some(debt), State::Serving(lane)) = (debt, &mut self.core.state) {
+            id = lane.owe(id, debt);
+        }
+        if !matches!(request, Request::Ticket) {
+            return Ok(Some(ServerEvent::Request { id, request }));
+        }
+        let refused = |why| Reply::Rejected(Rejection::new("no-ticket", why, None));
+        let reply = match (&self.owner, is_sealed) {
+            // Each ticket comes from a handshake, so that a secret that leaks opens no later session.
+            (_, true) => refused("a ticket is asked for after a handshake, not with another ticket"),
+            (None, _) => return Err(SessionError::NotEstablished),
+            (Some(owner), _) => match self.door.ticket(owner, now)? {
+                Some(grant) => Reply::Ticket(Box::new(grant)),
+                None => refused("this router gives no tickets"),
             },
         };
-        self.core.part(&error.to_string(), now);
-        Err(self.core.fail(error))
+        self.reply(id, &reply, now).map(|()| None)
     }
 
     /// Queues the answer to a request.
@@ -482,7 +652,28 @@ impl Server {
     /// # Errors
     /// [`SessionError::NotEstablished`], [`SessionError::OwnMessageTooLong`], or what ended the session.
     pub fn reply(&mut self, id: u32, reply: &Reply, now: Now) -> Result<(), SessionError> {
-        self.core.send(&message::encode_reply(id, reply), now)
+        if !matches!(self.core.state, State::Serving(_)) {
+            return self.core.send(&message::encode_reply(id, reply), now);
+        }
+        let mut out = std::mem::take(self.core.output(now));
+        let sent = match &mut self.core.state {
+            State::Serving(lane) => lane.reply(id, |id| message::encode_reply(id, reply), &mut out),
+            _ => Err(SessionError::Closed),
+        };
+        self.core.output = out;
+        sent
+    }
+
+    /// The bytes of the message that the latest request came in.
+    #[must_use]
+    pub const fn request_bytes(&self) -> usize {
+        self.request_bytes
+    }
+
+    /// Bytes of memory that the session takes beside itself: input, a message that has begun, replies that wait.
+    #[must_use]
+    pub fn held_bytes(&self) -> usize {
+        self.core.held()
     }
 
     /// Whether the backlog of replies is small enough for more.

@@ -34,6 +34,34 @@ impl fmt::Display for Step {
     }
 }
 
+/// Why a router refuses a sealed request. The client is not told which it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum SealedFault {
+    /// The ticket is not this router's, is too old, was changed, or is of a certificate that has expired; or the request
+    /// is not sealed under it.
+    Ticket,
+    /// The request's time is not now.
+    Stale,
+    /// A request with this number was taken before.
+    Replayed,
+    /// The router cannot remember more requests now.
+    Full,
+    /// The owner's key was revoked.
+    Revoked,
+}
+
+impl fmt::Display for SealedFault {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            SealedFault::Ticket => "its ticket does not stand, or it was not sealed under it",
+            SealedFault::Stale => "its time is not now",
+            SealedFault::Replayed => "its number was used before",
+            SealedFault::Full => "no more requests can be remembered now",
+            SealedFault::Revoked => "the owner's key was revoked",
+        })
+    }
+}
+
 /// Why a session is over. Nothing that came after the offence was looked at.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum SessionError {
@@ -92,6 +120,12 @@ pub enum SessionError {
         /// The most allowed.
         max: usize,
     },
+    /// A sealed request was refused; the connection ends with it.
+    Sealed(SealedFault),
+    /// The router does not take the ticket, or the request under it. A handshake gives another.
+    TicketRefused,
+    /// The owner's key was revoked.
+    Revoked,
     /// The router ended the session, and said why.
     Refused(String),
     /// A message is not one of this version, or not in its one encoding.
@@ -173,6 +207,11 @@ impl fmt::Display for SessionError {
             SessionError::OwnMessageTooLong { len, max } => {
                 write!(f, "a message of {len} bytes cannot be sent; the limit is {max} bytes")
             }
+            SessionError::Sealed(fault) => write!(f, "a sealed request was refused: {fault}"),
+            SessionError::TicketRefused => {
+                write!(f, "the router does not take the ticket, or not now; a handshake gives another")
+            }
+            SessionError::Revoked => write!(f, "the owner's key was revoked; ask the authority for a new certificate"),
             SessionError::Refused(why) => write!(f, "the router ended the session: {why}"),
             SessionError::BadMessage(what) => write!(f, "a message is not one of this version of the protocol: {what}"),
             SessionError::Truncated => write!(f, "the peer closed the connection in the middle of something"),

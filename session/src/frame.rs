@@ -38,6 +38,15 @@ impl Input {
         }
         self.bytes.extend_from_slice(bytes);
     }
+    /// The length that the next frame announces, once it is there.
+    pub(crate) fn announced(&self) -> Option<usize> {
+        let length = self.bytes[self.start..].first_chunk::<LENGTH_BYTES>()?;
+        Some(usize::from(u16::from_be_bytes(*length)))
+    }
+    /// Bytes of memory that it takes.
+    pub(crate) fn held(&self) -> usize {
+        self.bytes.capacity()
+    }
     /// The next frame, once it is there in full; an error as soon as its length shows that it is none.
     pub(crate) fn frame(&mut self, (min, max): (usize, usize)) -> Result<Option<Vec<u8>>, SessionError> {
         let waiting = &self.bytes[self.start..];
@@ -84,6 +93,11 @@ impl Transport {
     /// Whether a message has begun and not ended.
     pub(crate) fn is_inside_message(&self) -> bool {
         !self.message.is_empty()
+    }
+
+    /// The bytes of a message that has not arrived in full.
+    pub(crate) fn held(&self) -> usize {
+        self.message.capacity()
     }
 
     /// Appends the frames of `message`, which has 1 to [`MESSAGE_BYTES_MAX`] bytes.

@@ -21,8 +21,10 @@
 //! Signing the certificate's bytes as well keeps a signature from serving two certificates of one key. A certificate
 //! without its secret key proves nothing. Passive listeners see neither certificate; whoever connects sees the router's.
 
+use crate::Now;
 use crate::cbor::{self, Canonical, Malformed, Reader, Writer};
 use crate::digest::{Digest, Domain};
+use crate::door::Door;
 use crate::error::{SessionError, Step};
 use crate::identity::{Authority, Certificate, CertificateFault, Identity, Ownership, RouterPeer};
 use crate::limits::{CERTIFICATE_BYTES_MAX, HANDSHAKE_BYTES_MAX};
@@ -62,7 +64,8 @@ impl Canonical for Credentials {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Peer {
     Owner(Ownership),
-    Router(RouterPeer),
+    /// The router, and the certificate that says so.
+    Router(RouterPeer, Box<Certificate>),
 }
 
 /// What a handshake message led to.
@@ -79,9 +82,38 @@ pub(crate) enum Progress {
 pub(crate) struct Handshake {
     noise: Box<HandshakeState>,
     public: [u8; KEY_BYTES],
-    identity: Arc<Identity>,
-    authority: Arc<Authority>,
+    side: Side,
     awaited: Step,
+}
+
+/// Who this end is, and whom it trusts.
+enum Side {
+    Client { identity: Arc<Identity>, authority: Arc<Authority> },
+    Router(Arc<Door>),
+}
+
+impl Side {
+    fn identity(&self) -> &Identity {
+        match self {
+            Side::Client { identity, .. } => identity,
+            Side::Router(door) => door.identity(),
+        }
+    }
+    fn router(&self, certificate: &Certificate, wall_s: u64) -> Result<RouterPeer, SessionError> {
+        match self {
+            Side::Client { authority, .. } => authority.router(certificate, wall_s).map_err(role),
+            Side::Router(_) => Err(SessionError::Noise("a router met a router".to_owned())),
+        }
+    }
+    fn owner(&self, certificate: &Certificate, bytes: &[u8], now: Now) -> Result<Ownership, SessionError> {
+        match self {
+            Side::Router(door) => {
+                let owner = door.owner(certificate, bytes, now.wall_s).map_err(role)?;
+                door.stands(&owner, now).map(|()| owner)
+            }
+            Side::Client { .. } => Err(SessionError::Noise("a client met a client".to_owned())),
+        }
+    }
 }
 
 fn noise_error(error: snow::Error) -> SessionError {
@@ -112,36 +144,25 @@ impl Handshake {
             .and_then(|b| b.local_private_key(&keys.private))
             .and_then(snow::Builder::build_initiator)
             .map_err(noise_error)?;
-        let mut handshake = Handshake::new(noise, &keys.public, identity, authority, Step::Router)?;
+        let mut handshake = Handshake::new(noise, &keys.public, Side::Client { identity, authority }, Step::Router)?;
         let hello = handshake.write(&[])?;
         Ok((handshake, hello))
     }
 
     /// The router's end, which waits for the client's first message.
-    pub(crate) fn router(identity: Arc<Identity>, authority: Arc<Authority>) -> Result<Handshake, SessionError> {
-        if identity.principal().is_some() {
-            let what =
-                format!("a router needs the identity of a router; this one is for {}", identity.certificate.subject());
-            return Err(SessionError::OwnIdentity(what));
-        }
+    pub(crate) fn router(door: Arc<Door>) -> Result<Handshake, SessionError> {
         let keys = builder()?.generate_keypair().map_err(noise_error)?;
         let noise = builder()?
             .prologue(PROLOGUE)
             .and_then(|b| b.local_private_key(&keys.private))
             .and_then(snow::Builder::build_responder)
             .map_err(noise_error)?;
-        Handshake::new(noise, &keys.public, identity, authority, Step::Hello)
+        Handshake::new(noise, &keys.public, Side::Router(door), Step::Hello)
     }
 
-    fn new(
-        noise: HandshakeState,
-        public: &[u8],
-        identity: Arc<Identity>,
-        authority: Arc<Authority>,
-        awaited: Step,
-    ) -> Result<Handshake, SessionError> {
+    fn new(noise: HandshakeState, public: &[u8], side: Side, awaited: Step) -> Result<Handshake, SessionError> {
         let public = public.try_into().map_err(|_| SessionError::Noise("a static key has not 32 bytes".to_owned()))?;
-        Ok(Handshake { noise: Box::new(noise), public, identity, authority, awaited })
+        Ok(Handshake { noise: Box::new(noise), public, side, awaited })
     }
 
     /// The fewest and most bytes of the message that is awaited.
@@ -154,11 +175,7 @@ impl Handshake {
     }
 
     /// Takes the message that is awaited. After an error the handshake is over.
-    pub(crate) fn receive(
-        mut self,
-        message: &[u8],
-        wall_s: u64,
-    ) -> Result<(Option<Handshake>, Progress), SessionError> {
+    pub(crate) fn receive(mut self, message: &[u8], now: Now) -> Result<(Option<Handshake>, Progress), SessionError> {
         match self.awaited {
             Step::Hello => {
                 if !self.read(message)?.is_empty() {
@@ -172,8 +189,8 @@ impl Handshake {
             Step::Router => {
                 let h1 = self.noise.get_handshake_hash().to_vec();
                 let payload = self.read(message)?;
-                let certificate = self.verify(&payload, Domain::RouterHandshake, &h1)?;
-                let peer = Peer::Router(self.authority.router(&certificate, wall_s).map_err(role)?);
+                let (certificate, _) = self.verify(&payload, Domain::RouterHandshake, &h1)?;
+                let peer = Peer::Router(self.side.router(&certificate, now.wall_s)?, Box::new(certificate));
                 let credentials = self.sign(Domain::OwnerHandshake);
                 let send = Some(self.write(&credentials)?);
                 Ok((None, Progress::Done { send, transport: self.into_transport()?, peer }))
@@ -183,7 +200,7 @@ impl Handshake {
                 let payload = self.read(message)?;
                 let owner = self
                     .verify(&payload, Domain::OwnerHandshake, &h2)
-                    .and_then(|certificate| self.authority.owner(&certificate, wall_s).map_err(role));
+                    .and_then(|(certificate, bytes)| self.side.owner(&certificate, &bytes, now));
                 let transport = self.into_transport()?;
                 Ok((
                     None,
@@ -216,21 +233,26 @@ impl Handshake {
 
     /// This end's credentials for the handshake so far.
     fn sign(&self, domain: Domain) -> Vec<u8> {
-        let certificate = self.identity.certificate.encode();
+        let certificate = self.side.identity().certificate.encode();
         let digest = binding(domain, self.noise.get_handshake_hash(), &self.public, &certificate);
-        cbor::to_bytes(&Credentials { certificate, signature: self.identity.sign(&digest) })
+        cbor::to_bytes(&Credentials { certificate, signature: self.side.identity().sign(&digest) })
     }
 
-    /// The certificate of a peer that signed the handshake as it was before its message, with the certificate's key.
+    /// The certificate, with its bytes, of a peer that signed the handshake as it was before its message, with the certificate's key.
     /// The authority's word on the certificate is the caller's to ask for.
-    fn verify(&self, payload: &[u8], domain: Domain, hash_before: &[u8]) -> Result<Certificate, SessionError> {
+    fn verify(
+        &self,
+        payload: &[u8],
+        domain: Domain,
+        hash_before: &[u8],
+    ) -> Result<(Certificate, Vec<u8>), SessionError> {
         let step = self.awaited;
         let credentials: Credentials = cbor::from_bytes(payload).map_err(|_| SessionError::Handshake(step))?;
         let certificate = Certificate::decode(&credentials.certificate)?;
         let public = self.noise.get_remote_static().ok_or(SessionError::Handshake(step))?;
         let digest = binding(domain, hash_before, public, &credentials.certificate);
         if certificate.key().has_signed(&digest, &credentials.signature) {
-            Ok(certificate)
+            Ok((certificate, credentials.certificate))
         } else {
             Err(SessionError::NotItsKey(step))
         }

@@ -12,6 +12,9 @@
 //! routability ([`reach`]), alerts ([`alert`]), the plan of an experiment ([`topology`]), the key of what a program generates ([`tag_key`]), and the text form of
 //! policies ([`policy_file`]).
 //!
+//! A session lasts as long as its connection, or is sealed into a [`Ticket`] that the client carries, so that the router
+//! keeps nothing between two requests ([`Client::resume`]).
+//!
 //! Left out: the ledger, and every other memory that a router has to keep.
 
 #![forbid(unsafe_code)]
@@ -19,15 +22,19 @@
 mod cbor;
 mod certificate;
 mod digest;
+mod door;
 mod frame;
 mod hex;
 mod rejection;
+mod sealed;
 mod signed;
 #[cfg(test)]
 mod testing;
 mod text;
+mod ticket;
 #[cfg(test)]
 mod vectors;
+mod window;
 
 pub mod alert;
 pub mod directory;
@@ -50,8 +57,9 @@ pub mod verify;
 
 pub use alert::{Alert, AlertTerms};
 pub use directory::{Directory, DirectoryEntry, SignedDirectory};
+pub use door::{Door, EPOCH_MS, SealedCounters, Standing};
 pub use ends::{Client, ClientEvent, Now, Server, ServerEvent};
-pub use error::SessionError;
+pub use error::{SealedFault, SessionError};
 pub use identity::{
     Authority, AuthorityKey, Certificate, CertificateFault, Identity, IdentityError, Ownership, PublicKey, RouterId,
     RouterPeer, Subject, Validity, parse_principal,
@@ -64,4 +72,6 @@ pub use payment::{Bank, BankKey, Credit, CreditFault, CreditTerms, Quote, QuoteA
 pub use reach::{ReachAnswer, ReachDatagram};
 pub use receipt::{ChainFault, ChainHead, Ending, Installed, Receipt, ReceiptSubject, ReceiptTerms, verify_chain};
 pub use revocation::RevocationList;
+pub use ticket::{TICKET_BYTES, Ticket, TicketFault, TicketGrant};
 pub use verify::{AuthenticUpload, NonceCache, RequestFault, verify_renew, verify_upload, verify_withdraw};
+pub use window::{FRESH_MS, WINDOW_LEN_MAX};

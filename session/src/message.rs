@@ -12,6 +12,7 @@ pub use crate::receipt::{Receipt, ReceiptTerms};
 pub use crate::rejection::{Event, Rejection};
 pub use crate::revocation::RevocationList;
 pub use crate::signed::{Class, Renew, SignedPolicy, Terms, Upload, Withdraw, fresh_nonce};
+pub use crate::ticket::TicketGrant;
 
 use crate::cbor::{self, Canonical, Reader, Writer};
 use crate::digest::{Digest, Domain};
@@ -84,6 +85,8 @@ pub enum Request {
     Directory,
     /// A newer list of revoked keys. Answered by [`Reply::Revocations`] with the number of the list that is then in force.
     Revoke(Box<RevocationList>),
+    /// A ticket for later requests without a handshake. Answered by [`Reply::Ticket`], by the session itself.
+    Ticket,
 }
 
 /// A part of an upload.
@@ -215,6 +218,8 @@ pub enum Reply {
         /// Its number; 0 where there is none.
         number: u64,
     },
+    /// The ticket.
+    Ticket(Box<TicketGrant>),
     /// Nothing was changed.
     Rejected(Rejection),
 }
@@ -296,6 +301,7 @@ const PART: u64 = 15;
 const UPLOAD_OBJECT: u64 = 16;
 const DIRECTORY: u64 = 17;
 const REVOKE: u64 = 18;
+const TICKET: u64 = 19;
 
 impl Canonical for Request {
     fn write(&self, w: &mut Writer) {
@@ -321,13 +327,14 @@ impl Canonical for Request {
             Request::UploadObject { object } => w.array(2).uint(UPLOAD_OBJECT).bytes(object),
             Request::Directory => w.array(1).uint(DIRECTORY),
             Request::Revoke(list) => w.array(2).uint(REVOKE).item(&**list),
+            Request::Ticket => w.array(1).uint(TICKET),
         };
     }
     fn read(r: &mut Reader<'_>) -> Result<Request, Malformed> {
         const EXPECTED: &str = "a request: [number, its fields]";
         let malformed = r.malformed(EXPECTED);
         let len = r.array_up_to(3, EXPECTED)?;
-        match (r.uint(REVOKE, EXPECTED)?, len) {
+        match (r.uint(TICKET, EXPECTED)?, len) {
             (GET_POLICY, 2) => Ok(Request::GetPolicy {
                 kind: match r.uint(1, "a kind of principals: 0 (end users) or 1 (edge routers)")? {
                     0 => PrincipalKind::EndUser,
@@ -361,6 +368,7 @@ impl Canonical for Request {
             (UPLOAD_OBJECT, 2) => Ok(Request::UploadObject { object: r.fixed("the digest of an upload of 32 bytes")? }),
             (DIRECTORY, 1) => Ok(Request::Directory),
             (REVOKE, 2) => Ok(Request::Revoke(Box::new(r.item()?))),
+            (TICKET, 1) => Ok(Request::Ticket),
             _ => Err(malformed),
         }
     }
@@ -387,13 +395,14 @@ impl Canonical for Reply {
             Reply::Part { have } => w.array(2).uint(PART).uint(u64::from(*have)),
             Reply::Directory(directory) => w.array(2).uint(DIRECTORY).item(&**directory),
             Reply::Revocations { number } => w.array(2).uint(REVOKE).uint(*number),
+            Reply::Ticket(grant) => w.array(2).uint(TICKET).item(&**grant),
         };
     }
     fn read(r: &mut Reader<'_>) -> Result<Reply, Malformed> {
         const EXPECTED: &str = "a reply: [number, its content]";
         let malformed = r.malformed(EXPECTED);
         let len = r.array_up_to(4, EXPECTED)?;
-        Ok(match (r.uint(REVOKE, EXPECTED)?, len) {
+        Ok(match (r.uint(TICKET, EXPECTED)?, len) {
             (GET_POLICY, 2) => Reply::Policy(r.item()?),
             (UPLOAD, 2) => Reply::Receipt(r.item()?),
             (LIST, 2) => Reply::List(read_list(r, LIST_LEN_MAX)?),
@@ -414,6 +423,7 @@ impl Canonical for Reply {
             (PART, 2) => Reply::Part { have: r.u32("how much is there")? },
             (DIRECTORY, 2) => Reply::Directory(Box::new(r.item()?)),
             (REVOKE, 2) => Reply::Revocations { number: r.u64("the number of a list")? },
+            (TICKET, 2) => Reply::Ticket(Box::new(r.item()?)),
             _ => return Err(malformed),
         })
     }

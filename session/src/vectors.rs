@@ -1,5 +1,6 @@
 //! The examples of `docs/PROTOCOL.md`, made again: what is written there is what this crate does.
 
+use crate::Now;
 use crate::alert::{Alert, AlertTerms};
 use crate::cbor::to_bytes;
 use crate::digest::{Digest, Domain};
@@ -11,8 +12,10 @@ use crate::payment::{BankKey, Credit, CreditTerms, Quote, QuoteTerms, Tariff};
 use crate::reach::{ReachAnswer, ReachDatagram};
 use crate::receipt::{ChainHead, Installed, Receipt, ReceiptSubject};
 use crate::revocation::RevocationList;
+use crate::sealed::{ClientLane, REQUEST_BYTES_MAX, REQUEST_BYTES_MIN};
 use crate::signed::{Class, Renew, Terms, Upload};
 use crate::testing::LEMMA_ROOT;
+use crate::ticket::{TICKET_BYTES, Ticket, TicketGrant};
 use ed25519_dalek::SigningKey;
 use vinet_trusted::addr::{Addr, Prefix};
 
@@ -107,9 +110,21 @@ fn the_examples_of_the_protocol_page_are_true() {
     let whole = Upload::sign(terms.clone(), &owner).encode();
     let part = Part { object: object_id(&whole), len: whole.len() as u32, offset: 0, bytes: Vec::new() };
     let lemma = NewLemma { lemma: vec![0x0a, 0x0b], proof: vec![0x0c] };
+    let grant = TicketGrant { ticket: [0x44; TICKET_BYTES], secret: [0x55; 32], clock_ms: 1000, lifetime_s: 7200 };
+    let peer = authority.authority().router(router.certificate(), now_s).unwrap();
+    let ticket = Ticket::new(grant, peer, router.certificate().clone(), public(2), now_s);
+    let mut sealed = Vec::new();
+    let sent = Now { wall_s: 1_800_000_001, mono_ms: 0 };
+    ClientLane::new(ticket).salted(&encode_request(1, &Request::List), [0x66; 16], &mut sealed, sent).unwrap();
+    let key = |domain| Digest::new(domain).field(&[0x55; 32]).number(1).field(&[0x66; 16]).finish();
     let empty = Digest::new(Domain::Upload).field(b"ab").number(7).finish();
     let examples = [
         ("the digest of two fields", hex::encode(&empty)),
+        ("the lengths of a sealed request", format!("{REQUEST_BYTES_MIN}to{REQUEST_BYTES_MAX}bytes")),
+        ("the length of a ticket", format!("ticket:bytes.size{TICKET_BYTES},")),
+        ("the key of a sealed request", hex::encode(&key(Domain::SealedRequest))),
+        ("the key of its reply", hex::encode(&key(Domain::SealedReply))),
+        ("what follows the ticket in a sealed request", hex::encode(&sealed[3 + TICKET_BYTES..])),
         ("the authority's key", authority.authority().key().to_string()),
         ("the owner's key", public(2).to_string()),
         ("the router's key", public(3).to_string()),

@@ -271,6 +271,7 @@ impl State {
                 let upload = Upload::decode(&self.object.1).expect("an upload");
                 self.upload(&mut books, owner, upload, now_s)
             }
+            Request::Ticket => unreachable!("the session answers that itself"),
             Request::List => Reply::List(books.installed.clone()),
             Request::Show { instance } => find(&mut books, instance, false),
             Request::Withdraw(withdraw) => match verify_withdraw(&withdraw, owner, &id, now_s, &mut self.nonces) {

@@ -1,5 +1,6 @@
 //! One connection: a socket, the session machine over it, and what it may still do.
 
+use std::collections::VecDeque;
 use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::IpAddr;
@@ -7,13 +8,19 @@ use std::net::IpAddr;
 use mio::net::TcpStream;
 use vinet_session::message::Reply;
 use vinet_session::{Now, ServerEvent, SessionError};
+use vinet_trusted::addr::Principal;
 
-use super::{Desk, REQUESTS_PENDING_MAX, SessionId, SessionState};
+use super::{
+    Desk, REQUESTS_PENDING_MAX, SessionId, SessionState, Shared, Stamp, WAITING_BYTES_MAX,
+    WAITING_BYTES_PER_SESSION_MAX,
+};
 use crate::config::Limits;
 
 /// Bytes read from one connection in one turn; the rest waits, so that one sender cannot hold the loop.
 const READ_PER_TURN: usize = 64 * 1024;
 const READ_LEN: usize = 16 * 1024;
+/// Requests answered to one connection in one turn; small ones are many in the bytes of a turn.
+const REQUESTS_PER_TURN: usize = 64;
 
 /// Why a connection is closed.
 #[derive(Debug)]
@@ -24,6 +31,8 @@ pub(super) enum End {
     Timeout(&'static str),
     /// The peer broke the protocol, was not let in, or its network failed.
     Fault(String),
+    /// All sessions together kept too much, and its owner most.
+    Crowded,
 }
 
 impl fmt::Display for End {
@@ -32,6 +41,7 @@ impl fmt::Display for End {
             End::Closed => f.write_str("closed"),
             End::Timeout(what) => write!(f, "closed: {what}"),
             End::Fault(what) => write!(f, "closed: {what}"),
+            End::Crowded => f.write_str("closed: the sessions keep too much, and its owner's most"),
         }
     }
 }
@@ -52,11 +62,23 @@ pub(super) struct Connection {
     pub(super) writable: bool,
     /// It stands in the server's queue.
     pub(super) to_do: bool,
+    /// It has shown whose it is.
+    pub(super) is_past_lobby: bool,
+    /// It is not read further, because too many bytes wait for answers.
+    pub(super) is_starved: bool,
+    /// It stands in the server's queue of those.
+    pub(super) in_starved: bool,
+    /// What it keeps, as the server has counted it.
+    pub(super) held_counted: usize,
     /// Requests that were read.
     pub(super) requests: u64,
     session: vinet_session::Server,
-    /// Requests without an answer yet.
-    pending: usize,
+    /// Where it came in.
+    interface: u16,
+    /// Requests without an answer yet, and the bytes of each, by rising age as a rule.
+    pending: VecDeque<(u32, u32)>,
+    /// The sum of their bytes.
+    pending_bytes: usize,
     /// The peer sends no more; what it asked is still answered.
     input_ended: bool,
     opened_ms: u64,
@@ -69,7 +91,8 @@ impl Connection {
         stream: TcpStream,
         site: IpAddr,
         session: vinet_session::Server,
-        generation: u64,
+        id: SessionId,
+        interface: u16,
         now: Now,
     ) -> Connection {
         // Replies are small and complete; a failure only costs a little latency.
@@ -77,13 +100,19 @@ impl Connection {
         Connection {
             stream,
             site,
-            generation,
+            generation: id.generation,
             readable: true,
             writable: true,
             to_do: false,
+            is_past_lobby: false,
+            is_starved: false,
+            in_starved: false,
+            held_counted: 0,
             requests: 0,
             session,
-            pending: 0,
+            interface,
+            pending: VecDeque::new(),
+            pending_bytes: 0,
             input_ended: false,
             opened_ms: now.mono_ms,
             active_ms: now.mono_ms,
@@ -99,7 +128,25 @@ impl Connection {
             peer: self.site.to_string(),
             principal: self.session.peer().map(|owner| owner.principal().to_string()),
             requests: self.requests,
-            pending: self.pending,
+            pending: self.pending.len(),
+        }
+    }
+
+    /// The bytes of its requests that wait for their answers.
+    pub(super) fn waiting_bytes(&self) -> usize {
+        self.pending_bytes
+    }
+
+    /// What it keeps of input and output.
+    pub(super) fn held(&self) -> usize {
+        self.session.held_bytes()
+    }
+
+    /// On whose account it is kept: its owner, or while that is not known, where it comes from.
+    pub(super) fn keeper(&self) -> (Option<Principal>, Option<IpAddr>) {
+        match self.session.peer() {
+            Some(owner) => (Some(owner.principal()), None),
+            None => (None, Some(self.site)),
         }
     }
 
@@ -112,8 +159,14 @@ impl Connection {
     }
 
     /// Reads, answers and writes, a bounded amount; `Ok(true)` where there is more to do at once.
-    pub(super) fn serve(&mut self, id: SessionId, desk: &mut impl Desk, now: Now) -> Result<bool, End> {
-        let outcome = self.exchange(id, desk, now);
+    pub(super) fn serve(
+        &mut self,
+        id: SessionId,
+        desk: &mut impl Desk,
+        shared: &mut Shared,
+        now: Now,
+    ) -> Result<bool, End> {
+        let outcome = self.exchange(id, desk, shared, now);
         if outcome.is_err() {
             // The session may hold a last message that tells an honest peer why; whether it leaves changes nothing.
             let _ = self.write(now);
@@ -121,17 +174,22 @@ impl Connection {
         outcome
     }
 
-    fn exchange(&mut self, id: SessionId, desk: &mut impl Desk, now: Now) -> Result<bool, End> {
+    fn exchange(&mut self, id: SessionId, desk: &mut impl Desk, shared: &mut Shared, now: Now) -> Result<bool, End> {
         let mut buffer = [0u8; READ_LEN];
         let mut budget = READ_PER_TURN;
+        let last = self.requests + REQUESTS_PER_TURN as u64;
         loop {
-            self.answer(id, desk, now)?;
+            self.answer(id, last, desk, shared, now)?;
             self.write(now)?;
-            if self.input_ended && self.pending == 0 && self.session.transmit().is_empty() {
+            if self.requests >= last && !self.is_starved {
+                return Ok(true);
+            }
+            if self.input_ended && self.pending.is_empty() && self.session.transmit().is_empty() {
                 return self.session.end_of_input().map_or_else(|error| Err(error.into()), |()| Err(End::Closed));
             }
             let room = self.session.room().min(READ_LEN);
-            if !self.readable || self.input_ended || room == 0 || self.pending >= REQUESTS_PENDING_MAX {
+            let is_full = self.is_starved || self.pending.len() >= REQUESTS_PENDING_MAX;
+            if !self.readable || self.input_ended || room == 0 || is_full {
                 return Ok(false);
             }
             if budget < room {
@@ -150,21 +208,50 @@ impl Connection {
         }
     }
 
-    /// Hands whole requests to the desk.
-    fn answer(&mut self, id: SessionId, desk: &mut impl Desk, now: Now) -> Result<(), End> {
-        while self.pending < REQUESTS_PENDING_MAX && (!self.established() || self.session.can_reply()) {
+    /// Whether too many bytes wait for answers for one more request of this session. Its own answers make room for it,
+    /// or, where it has none to come, the others'.
+    fn must_wait(&self, shared: &Shared) -> bool {
+        let (all, own) = (shared.waiting_bytes, self.pending_bytes);
+        if self.pending.is_empty() {
+            return all >= WAITING_BYTES_MAX;
+        }
+        all >= WAITING_BYTES_MAX / 2 || own >= WAITING_BYTES_PER_SESSION_MAX
+    }
+
+    /// Hands whole requests to the desk, until there were `last`.
+    fn answer(
+        &mut self,
+        id: SessionId,
+        last: u64,
+        desk: &mut impl Desk,
+        shared: &mut Shared,
+        now: Now,
+    ) -> Result<(), End> {
+        self.is_starved = false;
+        while self.pending.len() < REQUESTS_PENDING_MAX
+            && self.requests < last
+            && (!self.established() || self.session.can_reply())
+        {
+            if self.must_wait(shared) {
+                self.is_starved = true;
+                return Ok(());
+            }
             match self.session.poll(now)? {
                 None => return Ok(()),
                 Some(ServerEvent::Established(_)) => self.active_ms = now.mono_ms,
                 Some(ServerEvent::Request { id: request_id, request }) => {
                     self.active_ms = now.mono_ms;
                     self.requests += 1;
-                    self.pending += 1;
+                    let bytes = self.session.request_bytes();
+                    self.pending.push_back((request_id, u32::try_from(bytes).unwrap_or(u32::MAX)));
+                    self.pending_bytes += bytes;
+                    shared.waiting_bytes += bytes;
                     let Some(owner) = self.session.peer() else {
                         return Err(End::Fault("a request before the handshake was finished".to_owned()));
                     };
-                    if let Some(reply) = desk.request(id, request_id, owner, request, now) {
-                        self.reply(request_id, &reply, now)?;
+                    let stamp = Stamp { interface: self.interface, at_us: shared.stamp_us };
+                    if let Some(reply) = desk.request(id, request_id, owner, request, stamp, now) {
+                        self.reply(request_id, &reply, shared, now)?;
                     }
                 }
             }
@@ -172,8 +259,16 @@ impl Connection {
         Ok(())
     }
 
-    pub(super) fn reply(&mut self, request_id: u32, reply: &Reply, now: Now) -> Result<(), End> {
-        self.pending = self.pending.saturating_sub(1);
+    pub(super) fn reply(&mut self, request_id: u32, reply: &Reply, shared: &mut Shared, now: Now) -> Result<(), End> {
+        let at = self.pending.iter().position(|(pending, _)| *pending == request_id);
+        if let Some((_, bytes)) = at.and_then(|at| self.pending.remove(at)) {
+            self.pending_bytes -= bytes as usize;
+            shared.waiting_bytes -= bytes as usize;
+        }
+        if self.pending.is_empty() {
+            // A session that awaits nothing keeps no queue.
+            self.pending = VecDeque::new();
+        }
         self.active_ms = now.mono_ms;
         Ok(self.session.reply(request_id, reply, now)?)
     }
@@ -204,10 +299,10 @@ impl Connection {
             return late.then_some(End::Timeout("the handshake was not finished in time"));
         }
         // A request that the judges have is our delay, not the client's.
-        if self.pending == 0 && since(self.active_ms, limits.idle_timeout_s) {
+        if self.pending.is_empty() && since(self.active_ms, limits.idle_timeout_s) {
             return Some(End::Timeout("no whole request came in time"));
         }
-        if self.pending > 0 {
+        if !self.pending.is_empty() {
             return None;
         }
         self.session.expired(now).map(|_| End::Timeout("a message was not finished in time"))

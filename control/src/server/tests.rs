@@ -7,7 +7,7 @@ use std::time::{Duration, Instant};
 
 use mio::{Events, Poll};
 use vinet_session::ClientEvent;
-use vinet_session::identity::{AuthorityKey, RouterPeer, Subject, Validity, parse_principal};
+use vinet_session::identity::{Authority, AuthorityKey, Identity, RouterPeer, Subject, Validity, parse_principal};
 use vinet_session::message::Rejection;
 
 const PATIENCE: Duration = Duration::from_secs(20);
@@ -96,7 +96,7 @@ impl BlockingClient {
 struct TestDesk;
 
 impl Desk for TestDesk {
-    fn request(&mut self, _: SessionId, _: u32, _: &Ownership, request: Request, _: Now) -> Option<Reply> {
+    fn request(&mut self, _: SessionId, _: u32, _: &Ownership, request: Request, _: Stamp, _: Now) -> Option<Reply> {
         match request {
             Request::List => Some(Reply::List(Vec::new())),
             Request::Show { instance } => {
@@ -105,6 +105,11 @@ impl Desk for TestDesk {
             _ => None,
         }
     }
+}
+
+fn door(router: Arc<Identity>, authority: &Authority) -> Arc<Door> {
+    let door = Door::new(router, Arc::new(authority.clone())).unwrap();
+    Arc::new(door.with_sealing(Now::read(Instant::now())).unwrap())
 }
 
 /// A server in a thread of its own.
@@ -145,7 +150,7 @@ impl Running {
 
         let mut poll = Poll::new().unwrap();
         let registry = poll.registry().try_clone().unwrap();
-        let mut server = Server::new(identity, Arc::new(authority.clone()), limits, registry, 5);
+        let mut server = Server::new(door(identity, &authority), limits, registry, 5);
         let address = server.listen("127.0.0.1:0".parse().unwrap()).unwrap();
         let stop = Arc::new(AtomicBool::new(false));
         let (states, state) = mpsc::channel();
@@ -369,7 +374,7 @@ fn an_address_in_use_says_so() {
     let router = Subject::Router { name: "edge1".into(), addrs: Vec::new() };
     let identity = Arc::new(key.issue_identity(router, Validity::starting(0, 1 << 40)).unwrap());
     let registry = poll.registry().try_clone().unwrap();
-    let mut server = Server::new(identity, Arc::new(key.authority()), limits(), registry, 0);
+    let mut server = Server::new(door(identity, &key.authority()), limits(), registry, 0);
     let text = server.listen(taken.local_addr().unwrap()).unwrap_err().to_string();
     assert!(text.contains("stop what listens there"), "{text}");
     let text = server.listen("192.0.2.77:7400".parse().unwrap()).unwrap_err().to_string();

@@ -108,11 +108,12 @@ fn part(random: &mut Random) -> Part {
     Part { object: array(random), len: len.max(1), offset, bytes }
 }
 
-const REQUESTS: u64 = 18;
+const REQUESTS: u64 = 19;
 
 fn request(random: &mut Random, testbed: &Testbed, kind: u64) -> Request {
     let router = testbed.router.public();
     match kind {
+        18 => Request::Ticket,
         0 => Request::GetPolicy { kind: if flag(random) { PrincipalKind::EndUser } else { PrincipalKind::EdgeRouter } },
         1 => Request::Upload(Box::new(upload(random, testbed))),
         2 => Request::List,
@@ -212,7 +213,7 @@ fn directory(random: &mut Random, testbed: &Testbed) -> SignedDirectory {
     SignedDirectory::sign(directory, &testbed.authority_key)
 }
 
-const REPLIES: u64 = 16;
+const REPLIES: u64 = 17;
 
 fn reply(random: &mut Random, testbed: &Testbed, kind: u64) -> Reply {
     match kind {
@@ -240,6 +241,12 @@ fn reply(random: &mut Random, testbed: &Testbed, kind: u64) -> Reply {
         12 => Reply::Part { have: number(random) as u32 },
         13 => Reply::Directory(Box::new(directory(random, testbed))),
         14 => Reply::Revocations { number: number(random) },
+        15 => Reply::Ticket(Box::new(TicketGrant {
+            ticket: array(random),
+            secret: array(random),
+            clock_ms: number(random),
+            lifetime_s: number(random) as u32,
+        })),
         _ => {
             let path = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs/policy/end-user.toml");
             let policy = crate::policy_file::load(&path).unwrap();
