@@ -30,8 +30,8 @@ use crate::log;
 use connection::{Connection, End};
 use lobby::Lobby;
 
-/// Connections accepted from one listener in one turn.
-const ACCEPTED_PER_TURN: usize = 64;
+/// Connections accepted from one listener in one turn: a quarter of what the kernel lets wait.
+const ACCEPTED_PER_TURN: usize = 256;
 /// Sessions without a finished handshake that are served in one turn: some two milliseconds of Diffie-Hellman.
 const OPENED_PER_TURN: usize = 8;
 /// Requests of one session that wait for their answers; more are not read until one is answered.
@@ -165,9 +165,21 @@ struct Keeper {
     slot: usize,
 }
 
+/// How much all sessions together may take, in bytes.
+#[derive(Clone, Copy, Debug)]
+struct Bounds {
+    waiting: usize,
+    waiting_per_session: usize,
+    held: usize,
+}
+
+const BOUNDS: Bounds =
+    Bounds { waiting: WAITING_BYTES_MAX, waiting_per_session: WAITING_BYTES_PER_SESSION_MAX, held: HELD_BYTES_MAX };
+
 /// What the sessions have in common while they are served.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 struct Shared {
+    bounds: Bounds,
     /// Bytes of the requests that wait for their answers.
     waiting_bytes: usize,
     /// When the requests that are read now came in, in microseconds.
@@ -217,7 +229,7 @@ impl Server {
             lobby: Lobby::new(),
             leftover: VecDeque::new(),
             starved: VecDeque::new(),
-            shared: Shared::default(),
+            shared: Shared { bounds: BOUNDS, waiting_bytes: 0, stamp_us: 0 },
             held_bytes: 0,
             counters: SessionCounters::default(),
         }
@@ -327,7 +339,7 @@ impl Server {
         for index in 0..self.listeners.len() {
             self.accept(index, now);
         }
-        if self.shared.waiting_bytes < WAITING_BYTES_MAX / 2 {
+        if self.shared.waiting_bytes < self.shared.bounds.waiting / 2 {
             while let Some(id) = self.starved.pop_front() {
                 if let Some(connection) = self.find(id) {
                     connection.in_starved = false;
@@ -452,7 +464,7 @@ impl Server {
 
     /// Closes the largest session of who keeps most, until all together keep as little as they may.
     fn make_room(&mut self) {
-        while self.held_bytes > HELD_BYTES_MAX {
+        while self.held_bytes > self.shared.bounds.held {
             let mut keepers: AHashMap<_, Keeper> = AHashMap::new();
             for (slot, connection) in self.slots.iter().enumerate() {
                 let Some(connection) = connection else { continue };

@@ -41,6 +41,16 @@ pub fn count_held() {
     IS_COUNTING.store(true, Relaxed);
 }
 
+/// Leaves out of the count what is taken and given back until [`go_on_counting`], so that it costs nothing.
+pub fn pause_counting() {
+    IS_COUNTING.store(false, Relaxed);
+}
+
+/// Counts again, from what was held at the pause.
+pub fn go_on_counting() {
+    IS_COUNTING.store(true, Relaxed);
+}
+
 /// Bytes held by all threads, of those taken since [`count_held`].
 pub fn held() -> usize {
     HELD.load(Relaxed)

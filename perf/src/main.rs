@@ -36,6 +36,7 @@ mod rig;
 mod router;
 mod run;
 mod search;
+mod session_cost;
 mod soak;
 mod spam;
 mod structures;
@@ -79,6 +80,8 @@ enum Command {
     Admission(admission::Options),
     /// The control plane: installs, restarts, attacks, each figure against its bar (root; see docs/BENCHMARKS.md).
     Control(control::Options),
+    /// Sessions that the router keeps beside sessions that their clients carry: memory and processor time (see docs/BENCHMARKS.md).
+    Session(session_cost::Options),
     /// Measures the measured parts of docs/BENCHMARKS.md again.
     Report(report::Options),
     /// Traffic at a rate that is held, and what becomes of it: loss, order, latency.
@@ -110,6 +113,7 @@ fn main() -> ExitCode {
         Command::Soak(options) => soak::run(&options),
         Command::Admission(options) => admission::run(&options),
         Command::Control(options) => control::run(&options),
+        Command::Session(options) => session_cost::run(&options),
         Command::Report(options) => report::run(&options),
         Command::Generate(options) => generate::run(&options),
         Command::Search(options) => search::run(&options),

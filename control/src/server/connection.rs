@@ -10,10 +10,7 @@ use vinet_session::message::Reply;
 use vinet_session::{Now, ServerEvent, SessionError};
 use vinet_trusted::addr::Principal;
 
-use super::{
-    Desk, REQUESTS_PENDING_MAX, SessionId, SessionState, Shared, Stamp, WAITING_BYTES_MAX,
-    WAITING_BYTES_PER_SESSION_MAX,
-};
+use super::{Desk, REQUESTS_PENDING_MAX, SessionId, SessionState, Shared, Stamp};
 use crate::config::Limits;
 
 /// Bytes read from one connection in one turn; the rest waits, so that one sender cannot hold the loop.
@@ -213,9 +210,9 @@ impl Connection {
     fn must_wait(&self, shared: &Shared) -> bool {
         let (all, own) = (shared.waiting_bytes, self.pending_bytes);
         if self.pending.is_empty() {
-            return all >= WAITING_BYTES_MAX;
+            return all >= shared.bounds.waiting;
         }
-        all >= WAITING_BYTES_MAX / 2 || own >= WAITING_BYTES_PER_SESSION_MAX
+        all >= shared.bounds.waiting / 2 || own >= shared.bounds.waiting_per_session
     }
 
     /// Hands whole requests to the desk, until there were `last`.

@@ -1,3 +1,6 @@
+mod floods;
+mod sealed;
+
 use super::*;
 use std::io::{Read, Write};
 use std::net::TcpStream;
@@ -23,7 +26,11 @@ pub(crate) struct BlockingClient {
 impl BlockingClient {
     /// Connects and finishes the handshake.
     pub(crate) fn connect(to: SocketAddr, identity: &Arc<Identity>, authority: &Authority) -> io::Result<Self> {
-        let stream = TcpStream::connect(to)?;
+        BlockingClient::over(TcpStream::connect(to)?, identity, authority)
+    }
+
+    /// The same over a connection that is there.
+    fn over(stream: TcpStream, identity: &Arc<Identity>, authority: &Authority) -> io::Result<Self> {
         stream.set_read_timeout(Some(PATIENCE))?;
         let origin = Instant::now();
         let authority = Arc::new(authority.clone());
@@ -95,6 +102,13 @@ impl BlockingClient {
 /// Answers `List` at once, refuses `Show`, and leaves everything else open for ever.
 struct TestDesk;
 
+/// What a desk has left open, it may answer between two turns.
+trait Later: Desk {
+    fn later(&mut self, _: &mut Server, _: Now) {}
+}
+
+impl Later for TestDesk {}
+
 impl Desk for TestDesk {
     fn request(&mut self, _: SessionId, _: u32, _: &Ownership, request: Request, _: Stamp, _: Now) -> Option<Reply> {
         match request {
@@ -115,10 +129,15 @@ fn door(router: Arc<Identity>, authority: &Authority) -> Arc<Door> {
 /// A server in a thread of its own.
 struct Running {
     address: SocketAddr,
+    /// A second listener.
+    other: SocketAddr,
     authority: Authority,
     user: Arc<Identity>,
+    key: AuthorityKey,
     stop: Arc<AtomicBool>,
     state: mpsc::Receiver<(SessionCounters, usize, usize)>,
+    /// After every turn: the bytes that wait and those that are kept.
+    keeps: mpsc::Receiver<(usize, usize)>,
     thread: Option<std::thread::JoinHandle<()>>,
 }
 
@@ -139,6 +158,10 @@ fn limits() -> Limits {
 
 impl Running {
     fn start(limits: Limits) -> Running {
+        Running::with(limits, BOUNDS, TestDesk)
+    }
+
+    fn with(limits: Limits, bounds: Bounds, mut desk: impl Later + Send + 'static) -> Running {
         let key = AuthorityKey::generate("bench").unwrap();
         let wall_s = Now::read(Instant::now()).wall_s;
         let validity = Validity::starting(wall_s - 10, 3600);
@@ -151,9 +174,11 @@ impl Running {
         let mut poll = Poll::new().unwrap();
         let registry = poll.registry().try_clone().unwrap();
         let mut server = Server::new(door(identity, &authority), limits, registry, 5);
-        let address = server.listen("127.0.0.1:0".parse().unwrap()).unwrap();
+        server.shared.bounds = bounds;
+        let [address, other] = [(); 2].map(|()| server.listen("127.0.0.1:0".parse().unwrap()).unwrap());
         let stop = Arc::new(AtomicBool::new(false));
         let (states, state) = mpsc::channel();
+        let (kept, keeps) = mpsc::channel();
         let ended = Arc::clone(&stop);
         let thread = std::thread::spawn(move || {
             let origin = Instant::now();
@@ -166,12 +191,14 @@ impl Running {
                     server.event(event);
                 }
                 let now = Now::read(origin);
-                more = server.turn(&mut TestDesk, now);
+                more = server.turn(&mut desk, now);
+                desk.later(&mut server, now);
                 server.tick(now);
+                let _ = kept.send((server.waiting_bytes(), server.held_bytes()));
                 let _ = states.send((server.counters(), server.len(), server.half_open()));
             }
         });
-        Running { address, authority, user, stop, state, thread: Some(thread) }
+        Running { address, other, authority, user, key, stop, state, keeps, thread: Some(thread) }
     }
 
     fn client(&self) -> io::Result<BlockingClient> {
@@ -191,6 +218,18 @@ impl Running {
             }
         }
         panic!("the server stays at {last:?}");
+    }
+
+    /// The most bytes that waited for answers, and that sessions kept, after any turn so far.
+    fn most_bytes(&self) -> (usize, usize) {
+        self.keeps.try_iter().fold((0, 0), |most, now| (most.0.max(now.0), most.1.max(now.1)))
+    }
+
+    /// Another owner.
+    fn owner(&self, principal: &str) -> Arc<Identity> {
+        let wall_s = Now::read(Instant::now()).wall_s;
+        let subject = Subject::Owner(parse_principal(principal).unwrap());
+        Arc::new(self.key.issue_identity(subject, Validity::starting(wall_s - 10, 3600)).unwrap())
     }
 
     /// A connection on which nothing was said yet.
