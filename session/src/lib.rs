@@ -21,6 +21,7 @@
 
 mod cbor;
 mod certificate;
+mod claim;
 mod digest;
 mod door;
 mod frame;
@@ -56,6 +57,7 @@ pub mod topology;
 pub mod verify;
 
 pub use alert::{Alert, AlertTerms};
+pub use claim::{Claim, verify_all};
 pub use directory::{Directory, DirectoryEntry, SignedDirectory};
 pub use door::{Door, EPOCH_MS, SealedCounters, Standing};
 pub use ends::{Client, ClientEvent, Now, Server, ServerEvent};
@@ -73,5 +75,8 @@ pub use reach::{ReachAnswer, ReachDatagram};
 pub use receipt::{ChainFault, ChainHead, Ending, Installed, Receipt, ReceiptSubject, ReceiptTerms, verify_chain};
 pub use revocation::RevocationList;
 pub use ticket::{TICKET_BYTES, Ticket, TicketFault, TicketGrant};
-pub use verify::{AuthenticUpload, NonceCache, RequestFault, verify_renew, verify_upload, verify_withdraw};
+pub use verify::{
+    AuthenticUpload, NonceCache, RequestFault, check_expiry, check_renew, check_upload, check_withdraw, verify_renew,
+    verify_upload, verify_withdraw,
+};
 pub use window::{FRESH_MS, WINDOW_LEN_MAX};

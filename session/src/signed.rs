@@ -4,6 +4,7 @@
 //! covers every field beside it. What a router signs about accounts is in [`crate::receipt`] and [`crate::payment`].
 
 use crate::cbor::{self, Canonical, Malformed, Reader, Writer};
+use crate::claim::Claim;
 use crate::digest::{Digest, Domain};
 use crate::identity::{Identity, IdentityError, PublicKey, RouterId, RouterPeer};
 use crate::limits::PROOF_BYTES_MAX;
@@ -160,7 +161,9 @@ impl Upload {
     pub fn decode(bytes: &[u8]) -> Result<Upload, Malformed> {
         cbor::from_bytes(bytes)
     }
-    pub(crate) fn into_terms(self) -> Terms {
+    /// What it says, to keep.
+    #[must_use]
+    pub fn into_terms(self) -> Terms {
         self.terms
     }
     /// The same signature under other terms: what a forger has.
@@ -168,8 +171,10 @@ impl Upload {
     pub(crate) fn with_terms(self, terms: Terms) -> Upload {
         Upload { terms, ..self }
     }
-    pub(crate) fn is_signed_by(&self, key: &PublicKey) -> bool {
-        key.has_signed(&self.terms.digest(), &self.signature)
+    /// That `key` signed it, to be verified.
+    #[must_use]
+    pub fn claim(&self, key: PublicKey) -> Claim {
+        Claim { key, digest: self.terms.digest(), signature: self.signature }
     }
 }
 
@@ -250,8 +255,10 @@ impl Withdraw {
             .number(self.expiry_s)
             .finish()
     }
-    pub(crate) fn is_signed_by(&self, key: &PublicKey) -> bool {
-        key.has_signed(&self.digest(), &self.signature)
+    /// That `key` signed it, to be verified.
+    #[must_use]
+    pub fn claim(&self, key: PublicKey) -> Claim {
+        Claim { key, digest: self.digest(), signature: self.signature }
     }
 }
 
@@ -328,8 +335,10 @@ impl Renew {
             .number(self.expiry_s)
             .finish()
     }
-    pub(crate) fn is_signed_by(&self, key: &PublicKey) -> bool {
-        key.has_signed(&self.digest(), &self.signature)
+    /// That `key` signed it, to be verified.
+    #[must_use]
+    pub fn claim(&self, key: PublicKey) -> Claim {
+        Claim { key, digest: self.digest(), signature: self.signature }
     }
 }
 

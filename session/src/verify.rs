@@ -253,7 +253,11 @@ impl AuthenticUpload {
     }
 }
 
-fn check_expiry(expiry_s: u64, now_s: u64) -> Result<(), RequestFault> {
+/// Whether a signed request that is good until `expiry_s` counts at `now_s`.
+///
+/// # Errors
+/// [`RequestFault::Expired`], [`RequestFault::ExpiryTooFar`].
+pub fn check_expiry(expiry_s: u64, now_s: u64) -> Result<(), RequestFault> {
     if expiry_s < now_s {
         return Err(RequestFault::Expired { expiry_s, now_s });
     }
@@ -277,6 +281,29 @@ pub fn verify_upload(
     now_s: u64,
     seen: &mut NonceCache,
 ) -> Result<AuthenticUpload, RequestFault> {
+    check_upload(&upload, owner, router, policy_id, knows_lemmas, now_s)?;
+    upload.claim(owner.key()).verify()?;
+    let terms = upload.terms();
+    if let Some(quote) = &terms.quote {
+        quote.fits(terms, now_s)?;
+    }
+    seen.insert(owner.key(), terms.nonce, terms.expiry_s, now_s)?;
+    Ok(AuthenticUpload { terms: upload.into_terms(), owner: *owner })
+}
+
+/// Whether the fields of an upload fit the session, the router and the moment; [`verify_upload`] without the nonce, the
+/// quote, and the signature, which [`Upload::claim`] leaves to be verified.
+///
+/// # Errors
+/// The first fault found.
+pub fn check_upload(
+    upload: &Upload,
+    owner: &Ownership,
+    router: &RouterId,
+    policy_id: &[u8; 32],
+    knows_lemmas: impl FnOnce(&[u8; 32]) -> bool,
+    now_s: u64,
+) -> Result<(), RequestFault> {
     let terms = upload.terms();
     if terms.router != *router {
         return Err(RequestFault::WrongRouter { found: terms.router });
@@ -292,14 +319,15 @@ pub fn verify_upload(
     if !knows_lemmas(&terms.lemma_root) {
         return Err(RequestFault::StaleManifest);
     }
-    if !upload.is_signed_by(&owner.key()) {
-        return Err(RequestFault::BadSignature);
+    Ok(())
+}
+
+/// Whether a signed request for `named` that is good until `expiry_s` counts at `router` now.
+fn check(named: RouterId, router: &RouterId, expiry_s: u64, now_s: u64) -> Result<(), RequestFault> {
+    if named != *router {
+        return Err(RequestFault::WrongRouter { found: named });
     }
-    if let Some(quote) = &terms.quote {
-        quote.fits(terms, now_s)?;
-    }
-    seen.insert(owner.key(), terms.nonce, terms.expiry_s, now_s)?;
-    Ok(AuthenticUpload { terms: upload.into_terms(), owner: *owner })
+    check_expiry(expiry_s, now_s)
 }
 
 /// The number of the program that `owner` asks to end.
@@ -313,15 +341,19 @@ pub fn verify_withdraw(
     now_s: u64,
     seen: &mut NonceCache,
 ) -> Result<u64, RequestFault> {
-    if withdraw.router != *router {
-        return Err(RequestFault::WrongRouter { found: withdraw.router });
-    }
-    check_expiry(withdraw.expiry_s, now_s)?;
-    if !withdraw.is_signed_by(&owner.key()) {
-        return Err(RequestFault::BadSignature);
-    }
+    check_withdraw(withdraw, router, now_s)?;
+    withdraw.claim(owner.key()).verify()?;
     seen.insert(owner.key(), withdraw.nonce, withdraw.expiry_s, now_s)?;
     Ok(withdraw.instance)
+}
+
+/// Whether the fields of a withdrawal fit the router and the moment; [`verify_withdraw`] without the nonce and the
+/// signature, which [`Withdraw::claim`] leaves to be verified.
+///
+/// # Errors
+/// The first fault found.
+pub fn check_withdraw(withdraw: &Withdraw, router: &RouterId, now_s: u64) -> Result<(), RequestFault> {
+    check(withdraw.router, router, withdraw.expiry_s, now_s)
 }
 
 /// The number of the program that `owner` asks to run on.
@@ -335,15 +367,19 @@ pub fn verify_renew(
     now_s: u64,
     seen: &mut NonceCache,
 ) -> Result<u64, RequestFault> {
-    if renew.router != *router {
-        return Err(RequestFault::WrongRouter { found: renew.router });
-    }
-    check_expiry(renew.expiry_s, now_s)?;
-    if !renew.is_signed_by(&owner.key()) {
-        return Err(RequestFault::BadSignature);
-    }
+    check_renew(renew, router, now_s)?;
+    renew.claim(owner.key()).verify()?;
     seen.insert(owner.key(), renew.nonce, renew.expiry_s, now_s)?;
     Ok(renew.instance)
+}
+
+/// Whether the fields of a renewal fit the router and the moment; [`verify_renew`] without the nonce and the signature,
+/// which [`Renew::claim`] leaves to be verified.
+///
+/// # Errors
+/// The first fault found.
+pub fn check_renew(renew: &Renew, router: &RouterId, now_s: u64) -> Result<(), RequestFault> {
+    check(renew.router, router, renew.expiry_s, now_s)
 }
 
 #[cfg(test)]
