@@ -1,44 +1,72 @@
 //! Admission: which programs run here, for whom, until when, and on what capacity.
 //!
-//! An [`Admission`] is the register of installed programs. An upload passes through it twice: [`Admission::open`]
-//! decides what needs no proof check (signature, nonce, expiry, sizes, the owner's limits), the judges check the
-//! proof, and [`Admission::close`] compares the declared terms with the derived ones, takes capacity and installs. A
-//! rejection at any point changes nothing. Capacity is given back exactly when the table has let a program go. Left
-//! out: queues by class, payment, and a memory of programs across a restart.
+//! An [`Admission`] is the register of installed programs, with the accounts of those who pay for them. An upload passes
+//! through it three times: [`Admission::open`] decides what needs neither signature nor proof (fields, expiry, sizes, the
+//! owner's limits) and puts the payment on hold; the judges verify the signature and check the proof;
+//! [`Admission::decide`] compares the declared terms with the derived ones and takes everything; and
+//! [`Admission::publish`] puts it in force, once the store has it. A rejection at any point changes nothing but what a
+//! rejected check costs. Capacity is given back exactly when the table has let a program go.
+//!
+//! Nothing here waits, reads a clock or touches a file. What has to be durable comes out as changes for the store, and
+//! what is answered comes out as an [`Outcome`] that says so.
 
-use std::collections::{BTreeMap, BTreeSet};
+mod account;
+mod decide;
+mod end;
+mod outcome;
+mod renew;
+mod restore;
+mod share;
+mod view;
+
+pub use account::Payment;
+pub use decide::{Candidate, Decided};
+pub use end::{Ended, OpenWithdraw};
+pub use outcome::Outcome;
+pub use renew::OpenRenew;
+pub use restore::{Restored, Unfit};
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
 use std::fmt;
 use std::sync::Arc;
 
-use ahash::{AHashMap, AHashSet, RandomState};
-use vinet_fastpath::flow_table::{Install, InstallError, InstallId, ProgramCounts, TableWriter};
+use ahash::AHashMap;
+use vinet_fastpath::flow_table::{Batch, Install, InstallError, InstallId, ProgramCounts, TableWriter};
 use vinet_pktops::Executable;
 use vinet_session::Now;
 use vinet_session::identity::{Identity, Ownership, PublicKey, RouterId};
-use vinet_session::message::{Class, NewLemma, ProgramStatus, Receipt, Rejection, Reply, Terms, Upload, Withdraw};
-use vinet_session::payment::Tariff;
-use vinet_session::receipt::{self, ChainHead, ReceiptSubject};
-use vinet_session::tag_key;
-use vinet_session::verify::{NonceCache, verify_upload, verify_withdraw};
+use vinet_session::message::{Class, NewLemma, Rejection, Reply, Tariff, Upload};
+use vinet_session::receipt::Ending;
+use vinet_session::verify::check_upload;
 use vinet_trusted::addr::{Addr, Prefix, PrefixSet, Principal};
 use vinet_trusted::lemma::LemmaStore;
 use vinet_trusted::policy::{Policy, PrincipalKind};
 
+use crate::bucket::Rate;
 use crate::capacity::{Budget, Hold};
 use crate::census::Census;
 use crate::config::Limits;
+use crate::events::{EVENTS_LEN_MAX, Events};
+use crate::judges::Question;
+use crate::ledger::{Ledger, MoneyHold};
 use crate::lemmas::{Lemmas, OpenedLemma};
 use crate::policies::Policies;
+use crate::rate::Rates;
+use crate::reach::Reach;
+use crate::requests::{OpenRequest, Requests};
+use crate::sources::{Aim, Sources};
+use crate::store::Answer;
 use crate::wheel::{Timer, Wheel};
+use share::Sharers;
 
-/// Milliseconds until a withdrawal that the table refused is tried again.
-const WITHDRAW_RETRY_MS: u64 = 1_000;
-/// Uploads of one owner that are with the judges at once, so that one owner cannot fill their queue.
-pub const CASES_PER_OWNER_MAX: usize = 64;
-/// Nonces that are remembered, all owners together, each until its request's expiry.
-const NONCES_MAX: usize = 1 << 20;
-/// Nonces of one owner that are remembered.
-const NONCES_PER_OWNER_MAX: usize = 1 << 17;
+/// Requests that are remembered, all keys together, each until its expiry.
+const REQUESTS_MAX: usize = 1 << 20;
+/// Requests of one key that are remembered.
+const REQUESTS_PER_KEY_MAX: usize = 1 << 19;
+/// Checks of an owner that may end in a rejection where they cost nothing.
+const REJECTED_CHECKS: Rate = Rate { burst: 64, per_second: 4 };
+/// Of an owner's requests those that cost the router a signature of its own, or a look at another's.
+const SIGNATURES: Rate = Rate { burst: 256, per_second: 128 };
 
 /// What admission needs of the flow table.
 pub trait ProgramTable {
@@ -46,7 +74,14 @@ pub trait ProgramTable {
     ///
     /// # Errors
     /// The table cannot take it; then nothing changed.
-    fn install(&mut self, install: Install) -> Result<(), InstallError>;
+    fn install(&mut self, install: Install) -> Result<(), InstallError> {
+        self.install_all(vec![install])
+    }
+    /// Makes programs visible to every worker, all at once.
+    ///
+    /// # Errors
+    /// The table cannot take one of them; then nothing changed.
+    fn install_all(&mut self, installs: Vec<Install>) -> Result<(), InstallError>;
     /// Takes a program out.
     ///
     /// # Errors
@@ -57,8 +92,12 @@ pub trait ProgramTable {
 }
 
 impl ProgramTable for TableWriter {
-    fn install(&mut self, install: Install) -> Result<(), InstallError> {
-        TableWriter::install(self, install)
+    fn install_all(&mut self, installs: Vec<Install>) -> Result<(), InstallError> {
+        let mut batch = Batch::new();
+        for install in installs {
+            batch.install(install);
+        }
+        self.apply(batch)
     }
     fn withdraw(&mut self, id: InstallId) -> Result<(), InstallError> {
         TableWriter::withdraw(self, id)
@@ -83,55 +122,96 @@ pub struct Terrain {
     pub programs_per_owner_max: usize,
 }
 
-/// One installed program.
+/// The parts that an [`Admission`] is made of.
+#[derive(Debug)]
+pub struct Books {
+    /// The lemmas that proofs may cite.
+    pub lemmas: Lemmas,
+    /// What programs may be promised.
+    pub budget: Budget,
+    /// What owners have.
+    pub ledger: Ledger,
+    /// What programs cost, and who pays.
+    pub payment: Payment,
+    /// Who was reached.
+    pub reach: Reach,
+    /// What is aimed at which source.
+    pub sources: Sources,
+}
+
+/// One program of the register.
 #[derive(Debug)]
 struct Installed {
     owner: Principal,
+    /// Whose account pays.
+    key: PublicKey,
     executable: Arc<Executable>,
     class: Class,
     packet_rate: u32,
+    monitor: bool,
     hold: Hold,
     timer: Timer,
+    aim: Aim,
+    /// The lemmas that its proof may cite.
+    lemma_root: [u8; 32],
+    /// When the paid time ends, and how long it is in all.
     ends_ms: u64,
-    key: RequestKey,
+    lifetime_s: u64,
+    /// What was paid for that time, in credits.
+    paid: u64,
+    stage: Stage,
 }
 
-/// What makes two uploads the same request: who signed it, and the nonce.
-type RequestKey = ([u8; 32], [u8; 16]);
+impl Installed {
+    /// Whole seconds of its time that are left.
+    fn left_s(&self, now: Now) -> u64 {
+        (self.ends_ms.saturating_sub(now.mono_ms) / 1_000).min(self.lifetime_s)
+    }
+}
+
+/// How far a program has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Stage {
+    /// Everything is taken for it, and the store has it or is about to.
+    Decided,
+    /// It is in force.
+    Running,
+}
 
 /// What to do with an upload.
 #[derive(Debug)]
 pub enum Opened {
-    /// Let the judges see it; then give it to [`Admission::close`], or to [`Admission::drop_case`].
+    /// Let the judges see it; then give it to [`Admission::decide`], or to [`Admission::drop_case`].
     Judge {
-        /// What is asked, authenticated.
-        terms: Box<Terms>,
-        /// The policy it names.
-        policy: Arc<Policy>,
-        /// The lemmas that its proof may cite.
-        lemmas: Arc<LemmaStore>,
+        /// What they look at.
+        question: Question,
         /// Who asks.
         case: OpenCase,
     },
-    /// The answer is known already.
-    Answer(Box<Reply>),
+    /// It was answered before, so.
+    Again(Answer),
+    /// It is rejected.
+    Rejected(Rejection),
 }
 
-/// An upload that is with the judges: close it or drop it, so that its nonce is not held as pending for ever.
+/// An upload that is with the judges: decide it or drop it, so that it is not in progress for ever.
 #[derive(Debug)]
-#[must_use = "an open case keeps its nonce pending until it is closed or dropped"]
+#[must_use = "an open case holds its owner's money until it is decided or dropped"]
 pub struct OpenCase {
-    key: RequestKey,
+    request: OpenRequest,
+    money: Reserved,
     owner: Principal,
+    /// Whether the owner was shown to be reached.
+    verified: bool,
 }
 
-/// A program that came to its end.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Ended {
-    /// Its instance.
-    pub instance: u64,
-    /// Its owner.
-    pub owner: Principal,
+/// What is reserved of an account for one upload.
+#[derive(Debug)]
+struct Reserved {
+    /// What is paid for the program.
+    price: MoneyHold,
+    /// What a rejected check costs beyond that, so that nobody has checks for which it cannot pay.
+    bond: MoneyHold,
 }
 
 /// Counters of what admission decided, for the operator.
@@ -145,6 +225,12 @@ pub struct Decisions {
     pub withdrawn: u64,
     /// Programs whose lifetime ended.
     pub expired: u64,
+    /// Programs whose lifetime began anew.
+    pub renewed: u64,
+    /// Programs of keys that were revoked.
+    pub revoked: u64,
+    /// Programs that could not go on: the table, a changed policy.
+    pub displaced: u64,
     /// Uploads that were answered with the receipt of their first copy.
     pub repeated: u64,
 }
@@ -158,31 +244,28 @@ pub struct Admission {
     terrain: Terrain,
     budget: Budget,
     wheel: Wheel,
-    nonces: NonceCache,
+    requests: Requests,
+    ledger: Ledger,
+    payment: Payment,
+    reach: Reach,
+    sources: Sources,
+    events: Events,
+    rejected_checks: Rates,
+    signatures: Rates,
     programs: BTreeMap<u64, Installed>,
     by_owner: AHashMap<Principal, BTreeSet<u64>>,
-    /// The receipt of each installed program, with a digest of what was asked.
-    receipts: AHashMap<RequestKey, (Receipt, u64)>,
-    /// Where the receipts of each owner's key stand.
-    chains: AHashMap<PublicKey, ChainHead>,
-    digests: RandomState,
-    pending: AHashSet<RequestKey>,
-    /// How many of them are of each owner.
-    pending_of: AHashMap<Principal, usize>,
+    sharers: Sharers,
+    /// Programs that are to end, and why.
+    doomed: VecDeque<(u64, Ending)>,
     next_instance: u64,
-    decisions: Decisions,
     census: Census,
+    decisions: Decisions,
 }
 
 impl fmt::Debug for Admission {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.debug_struct("Admission").field("programs", &self.programs.len()).field("budget", &self.budget).finish()
     }
-}
-
-/// What this router does not serve.
-pub fn not_served(what: &str) -> Rejection {
-    rejected("not-served", format_args!("this router {what}"))
 }
 
 fn rejected(code: &str, text: impl fmt::Display) -> Rejection {
@@ -192,14 +275,8 @@ fn rejected(code: &str, text: impl fmt::Display) -> Rejection {
 impl Admission {
     /// An empty register. `identity` signs policies and receipts.
     #[must_use]
-    pub fn new(
-        identity: Arc<Identity>,
-        policies: Policies,
-        lemmas: Lemmas,
-        terrain: Terrain,
-        budget: Budget,
-        now: Now,
-    ) -> Admission {
+    pub fn new(identity: Arc<Identity>, policies: Policies, books: Books, terrain: Terrain, now: Now) -> Admission {
+        let Books { lemmas, budget, ledger, payment, reach, sources } = books;
         Admission {
             router: identity.public(),
             identity,
@@ -207,15 +284,19 @@ impl Admission {
             lemmas,
             budget,
             wheel: Wheel::new(terrain.programs_max, now.mono_ms),
-            nonces: NonceCache::new(NONCES_MAX, NONCES_PER_OWNER_MAX),
+            requests: Requests::new(REQUESTS_MAX, REQUESTS_PER_KEY_MAX),
+            ledger,
+            payment,
+            reach,
+            sources,
+            events: Events::new(EVENTS_LEN_MAX),
+            rejected_checks: Rates::new(REJECTED_CHECKS),
+            signatures: Rates::new(SIGNATURES),
             terrain,
             programs: BTreeMap::new(),
             by_owner: AHashMap::new(),
-            receipts: AHashMap::new(),
-            chains: AHashMap::new(),
-            digests: RandomState::new(),
-            pending: AHashSet::new(),
-            pending_of: AHashMap::new(),
+            sharers: Sharers::new(),
+            doomed: VecDeque::new(),
             next_instance: 1,
             census: Census::default(),
             decisions: Decisions::default(),
@@ -231,44 +312,24 @@ impl Admission {
         }
     }
 
-    /// Decides what can be decided about an upload without looking into its proof. `judges_free` tells whether the
-    /// judges take another case now; where not, the same upload may be sent again.
-    pub fn open(&mut self, upload: Upload, owner: &Ownership, judges_free: bool, now: Now) -> Opened {
-        match self.authenticate(upload, owner, judges_free, now) {
+    /// Decides what can be decided about an upload without looking into its proof.
+    pub fn open(&mut self, upload: Upload, owner: &Ownership, now: Now) -> Opened {
+        match self.authenticate(upload, owner, now) {
             Ok(opened) => opened,
-            Err(rejection) => {
+            Err(why) => {
                 self.decisions.rejected += 1;
-                Opened::Answer(Box::new(Reply::Rejected(rejection)))
+                Opened::Rejected(why)
             }
         }
     }
 
-    fn authenticate(
-        &mut self,
-        upload: Upload,
-        owner: &Ownership,
-        judges_free: bool,
-        now: Now,
-    ) -> Result<Opened, Rejection> {
+    fn authenticate(&mut self, upload: Upload, owner: &Ownership, now: Now) -> Result<Opened, Rejection> {
         still_valid(owner, now)?;
-        let key = (owner.key().0, upload.terms().nonce);
-        // A client that lost the reply sends the same request again: it gets the same receipt and installs nothing.
-        if let Some((receipt, digest)) = self.receipts.get(&key)
-            && *digest == self.digest(upload.terms())
-        {
+        // A client that lost the reply sends the same request again: it gets the same answer and installs nothing.
+        let claim = upload.claim(owner.key());
+        if let Some(answer) = self.requests.answered(&claim, upload.terms().nonce)? {
             self.decisions.repeated += 1;
-            return Ok(Opened::Answer(Box::new(Reply::Receipt(receipt.clone()))));
-        }
-        if self.pending.contains(&key) {
-            return Err(rejected("in-progress", "this very upload is being checked; its answer comes on its session"));
-        }
-        let pending = self.pending_of.get(&owner.principal()).copied().unwrap_or(0);
-        if !judges_free || pending >= CASES_PER_OWNER_MAX {
-            let whose = if judges_free { "of yours " } else { "" };
-            return Err(rejected(
-                "busy",
-                format_args!("too many programs {whose}wait for their check; try again in a moment"),
-            ));
+            return Ok(Opened::Again(answer));
         }
         let kind = PrincipalKind::of(&owner.principal());
         let policy = self.policies.of(kind).ok_or_else(|| no_policy(kind))?;
@@ -285,15 +346,8 @@ impl Admission {
         }
         let lemmas = &self.lemmas;
         let knows_lemmas = |root: &[u8; 32]| lemmas.knows(&owner.principal(), root);
-        let upload =
-            verify_upload(upload, owner, &self.router, &policy_id, knows_lemmas, now.wall_s, &mut self.nonces)?;
-        let terms = upload.into_terms();
-        if terms.payment > 0 {
-            return Err(not_served("takes no payment; offer none"));
-        }
-        if terms.monitor {
-            return Err(not_served("does not run programs that only count"));
-        }
+        check_upload(&upload, owner, &self.router, &policy_id, knows_lemmas, now.wall_s)?;
+        let terms = upload.terms();
         if terms.packet_rate == 0 || terms.packet_rate > limits.packet_rate_max {
             return Err(rejected(
                 "packet-rate",
@@ -309,12 +363,21 @@ impl Admission {
         {
             return Err(rejected("own-address", format_args!("{addr} is the router's own address, which nobody owns")));
         }
+        let verified = self.reach.may(owner, now)?;
         self.room_for(&terms.principal)?;
-        self.pending.insert(key);
-        *self.pending_of.entry(terms.principal).or_default() += 1;
-        let case = OpenCase { key, owner: terms.principal };
-        let lemmas = self.lemmas.store(&terms.principal, now);
-        Ok(Opened::Judge { terms: Box::new(terms), policy, lemmas, case })
+        self.may_be_checked(owner, now)?;
+        let request = self.requests.open(&claim, terms.nonce, terms.expiry_s, now.wall_s)?;
+        let money = match self.reserve(&owner.key(), terms.payment) {
+            Ok(money) => money,
+            Err(error) => {
+                self.requests.forget(request);
+                return Err(rejected(error.code(), error));
+            }
+        };
+        let owner = terms.principal;
+        let lemmas = self.lemmas.store(&owner, now);
+        let question = Question { claim, upload: Box::new(upload), policy, lemmas, now_s: now.wall_s };
+        Ok(Opened::Judge { question, case: OpenCase { request, money, owner, verified } })
     }
 
     /// Decides what can be decided about a lemma without looking into its proof: the judges have to see it, or the
@@ -323,18 +386,11 @@ impl Admission {
     ///
     /// # Errors
     /// The answer.
-    pub fn open_lemma(
-        &mut self,
-        lemma: &NewLemma,
-        owner: &Ownership,
-        judges_free: bool,
-        now: Now,
-    ) -> Result<Arc<LemmaStore>, Box<Reply>> {
+    pub fn open_lemma(&mut self, lemma: &NewLemma, owner: &Ownership, now: Now) -> Result<Arc<LemmaStore>, Box<Reply>> {
         let principal = owner.principal();
         let kind = PrincipalKind::of(&principal);
         let opened = still_valid(owner, now).and_then(|()| match self.policies.of(kind) {
             None => Err(no_policy(kind)),
-            Some(_) if !judges_free => Err(rejected("busy", "too many checks wait; try again in a moment")),
             Some(_) => self.lemmas.open(&principal, &lemma.lemma, now),
         });
         match opened {
@@ -348,10 +404,13 @@ impl Admission {
     pub fn close_lemma(
         &mut self,
         owner: &Principal,
+        lemma: &NewLemma,
         verdict: Result<(usize, Arc<LemmaStore>), Rejection>,
         now: Now,
-    ) -> Reply {
-        self.lemmas.close(owner, verdict, now).map_or_else(Reply::Rejected, Reply::Lemma)
+    ) -> Outcome {
+        let mut puts = Vec::new();
+        let closed = self.lemmas.close(owner, lemma, verdict, now, &mut puts);
+        Outcome::answered(closed.map_or_else(Reply::Rejected, Reply::Lemma), puts)
     }
 
     /// Gives up a lemma that the judges did not take.
@@ -359,284 +418,12 @@ impl Admission {
         self.lemmas.give_up(owner);
     }
 
-    /// Tells a repeated request from another one of the same owner under the same nonce. Nobody else can make either,
-    /// so who makes two that collide deceives himself.
-    fn digest(&self, terms: &Terms) -> u64 {
-        self.digests.hash_one((
-            (&terms.program, &terms.proof, terms.policy_id, terms.lemma_root, terms.expiry_s),
-            (terms.complexity, terms.cost, terms.lifetime_s, terms.packet_rate),
-            (terms.payment, terms.monitor, terms.quote.as_ref().map(|quote| quote.terms().nonce)),
-        ))
-    }
-
-    /// Whether one more program of `owner` may be installed.
-    fn room_for(&self, owner: &Principal) -> Result<(), Rejection> {
-        let own = self.by_owner.get(owner).map_or(0, BTreeSet::len);
-        if own >= self.terrain.programs_per_owner_max {
-            let text = format_args!("{owner} has {own} programs here already, which is the most; withdraw one first");
-            return Err(rejected("too-many-programs", text));
-        }
-        if self.programs.len() >= self.terrain.programs_max {
-            let text = format_args!("{} programs are installed, which is the most; ask later", self.programs.len());
-            return Err(rejected("router-full", text));
-        }
-        Ok(())
-    }
-
-    /// Forgets that a case is pending.
-    fn settle(&mut self, OpenCase { key, owner }: OpenCase) -> RequestKey {
-        self.pending.remove(&key);
-        if let Some(count) = self.pending_of.get_mut(&owner) {
-            *count -= 1;
-            if *count == 0 {
-                self.pending_of.remove(&owner);
-            }
-        }
-        key
-    }
-
-    /// Gives up a case that the judges did not take, with the reason for the client.
-    pub fn drop_case(&mut self, case: OpenCase, why: Rejection) -> Reply {
-        self.settle(case);
-        self.decisions.rejected += 1;
-        Reply::Rejected(why)
-    }
-
-    /// Installs what the judges accepted, or says why not.
-    pub fn close(
-        &mut self,
-        case: OpenCase,
-        terms: Terms,
-        verdict: Result<Arc<Executable>, Rejection>,
-        now: Now,
-        table: &mut impl ProgramTable,
-    ) -> Reply {
-        let key = self.settle(case);
-        match verdict.and_then(|executable| self.install(key, terms, executable, now, table)) {
-            Ok(receipt) => {
-                self.decisions.installed += 1;
-                Reply::Receipt(receipt)
-            }
-            Err(rejection) => {
-                self.decisions.rejected += 1;
-                Reply::Rejected(rejection)
-            }
-        }
-    }
-
-    fn install(
-        &mut self,
-        key: RequestKey,
-        terms: Terms,
-        executable: Arc<Executable>,
-        now: Now,
-        table: &mut impl ProgramTable,
-    ) -> Result<Receipt, Rejection> {
-        let checked = Arc::clone(executable.checked());
-        declared_as_derived(&terms, &executable)?;
-        self.sources_controlled(&executable)?;
-        self.room_for(&terms.principal)?;
-        let generate_key = match executable.generates() {
-            true => tag_key::at_router(&self.identity, &PublicKey(key.0), &checked.program_id())
-                .ok_or_else(|| rejected("bad-key", "the owner's key gives no key for generated packets"))?,
-            false => [0; 32],
-        };
-        let workers = self.terrain.workers;
-        let hold = self
-            .budget
-            .take(checked.complexity(), terms.packet_rate, checked.state_bytes(), workers)
-            .map_err(|short| rejected(short.code(), short))?;
-        let instance = self.next_instance;
-        let lifetime_s = u64::from(checked.lifetime_s());
-        let ends_ms = now.mono_ms + lifetime_s * 1_000;
-        let Ok(timer) = self.wheel.set(instance, ends_ms) else {
-            self.budget.release(hold);
-            return Err(rejected("router-full", "every timer of the router is in use; ask later"));
-        };
-        let install = Install {
-            id: InstallId(instance),
-            executable: Arc::clone(&executable),
-            packet_rate: terms.packet_rate,
-            over_budget: checked.policy().limits.over_budget,
-            generate_key,
-            monitor: false,
-        };
-        if let Err(error) = table.install(install) {
-            self.wheel.cancel(timer);
-            self.budget.release(hold);
-            return Err(rejected("table", format_args!("the router's table cannot take the program: {error}")));
-        }
-        self.next_instance += 1;
-        let class = Class::of(checked.program());
-        let subject = ReceiptSubject::Installed(Box::new(receipt::Installed {
-            instance,
-            program_id: checked.program_id(),
-            principal: terms.principal,
-            policy_id: checked.policy_id(),
-            class,
-            complexity: checked.complexity(),
-            cost: checked.cost(),
-            packet_rate: terms.packet_rate,
-            installed_s: now.wall_s,
-            ends_s: now.wall_s + lifetime_s,
-            nonce: terms.nonce,
-            monitor: terms.monitor,
-        }));
-        let account = PublicKey(key.0);
-        let head = self.chains.entry(account).or_insert(ChainHead::start(account));
-        let next = head.next(now.wall_s, 0, 0, subject).expect("nothing is paid, and numbers do not run out");
-        let receipt = Receipt::sign(next, &self.identity);
-        head.push(&receipt).expect("it was made to be the next");
-        self.census.came(class, hold.cycles_per_second());
-        self.by_owner.entry(terms.principal).or_default().insert(instance);
-        self.programs.insert(
-            instance,
-            Installed {
-                owner: terms.principal,
-                executable,
-                class,
-                packet_rate: terms.packet_rate,
-                hold,
-                timer,
-                ends_ms,
-                key,
-            },
-        );
-        let digest = self.digest(&terms);
-        self.receipts.insert(key, (receipt.clone(), digest));
-        Ok(receipt)
-    }
-
-    /// Whether every cell of the program is about sources that this router controls.
-    ///
-    /// Any source stands for the controlled ones. A prefix that holds some controlled and some other addresses is
-    /// accepted: packets from the others are not given to programs here.
-    fn sources_controlled(&self, executable: &Executable) -> Result<(), Rejection> {
-        let stranger = executable
-            .cells()
-            .iter()
-            .map(vinet_trusted::gate::Cell::src)
-            .find(|src| src.len() > 0 && !self.terrain.controlled.overlaps(*src));
-        match stranger {
-            None => Ok(()),
-            Some(src) => Err(rejected(
-                "source-not-controlled",
-                format_args!(
-                    "the source {src} is not controlled by this router; it controls {}",
-                    Listed(self.terrain.controlled.prefixes())
-                ),
-            )),
-        }
-    }
-
-    /// Takes a program out at its owner's wish.
-    pub fn withdraw(
-        &mut self,
-        request: &Withdraw,
-        owner: &Ownership,
-        now: Now,
-        table: &mut impl ProgramTable,
-    ) -> Reply {
-        let verified = still_valid(owner, now).and_then(|()| {
-            verify_withdraw(request, owner, &self.router, now.wall_s, &mut self.nonces).map_err(Rejection::from)
-        });
-        let instance = match verified {
-            Ok(instance) => instance,
-            Err(rejection) => return Reply::Rejected(rejection),
-        };
-        let Some(status) = self.status_of(instance, &owner.principal(), now, table) else {
-            return Reply::Rejected(not_found(instance, &owner.principal()));
-        };
-        match self.remove(instance, table) {
-            Ok(()) => {
-                self.decisions.withdrawn += 1;
-                Reply::Withdrawn(status)
-            }
-            Err(error) => Reply::Rejected(rejected(
-                "table",
-                format_args!("the router's table cannot let the program go now: {error}; try again"),
-            )),
-        }
-    }
-
-    /// Takes a program out of the table, then out of the register.
-    fn remove(&mut self, instance: u64, table: &mut impl ProgramTable) -> Result<(), InstallError> {
-        table.withdraw(InstallId(instance))?;
-        let Some(installed) = self.programs.remove(&instance) else { return Ok(()) };
-        self.wheel.cancel(installed.timer);
-        self.census.went(installed.class, installed.hold.cycles_per_second());
-        self.budget.release(installed.hold);
-        self.receipts.remove(&installed.key);
-        if let Some(own) = self.by_owner.get_mut(&installed.owner) {
-            own.remove(&instance);
-            if own.is_empty() {
-                self.by_owner.remove(&installed.owner);
-            }
-        }
-        Ok(())
-    }
-
-    /// Takes out every program whose lifetime has ended. One that the table cannot let go now is tried again.
-    pub fn expire(&mut self, now: Now, table: &mut impl ProgramTable) -> Vec<Ended> {
-        let mut due = Vec::new();
-        self.wheel.expire(now.mono_ms, &mut due);
-        let mut ended = Vec::new();
-        for instance in due {
-            let Some(owner) = self.programs.get(&instance).map(|installed| installed.owner) else { continue };
-            if self.remove(instance, table).is_ok() {
-                self.decisions.expired += 1;
-                ended.push(Ended { instance, owner });
-                continue;
-            }
-            // Its timer has just fired, so there is room for another.
-            if let Ok(timer) = self.wheel.set(instance, now.mono_ms + WITHDRAW_RETRY_MS)
-                && let Some(installed) = self.programs.get_mut(&instance)
-            {
-                installed.timer = timer;
-            }
-        }
-        ended
-    }
-
-    /// Takes out everything, for the end of the router. Returns how many programs there were.
-    pub fn clear(&mut self, table: &mut impl ProgramTable) -> usize {
-        let instances: Vec<u64> = self.programs.keys().copied().collect();
-        instances.into_iter().filter(|instance| self.remove(*instance, table).is_ok()).count()
-    }
-
-    /// The programs of one owner.
-    pub fn list(&self, owner: &Principal, now: Now, table: &impl ProgramTable) -> Reply {
-        let own = self.by_owner.get(owner).into_iter().flatten();
-        Reply::List(own.filter_map(|&instance| self.status_of(instance, owner, now, table)).collect())
-    }
-
-    /// One program of one owner.
-    pub fn show(&self, instance: u64, owner: &Principal, now: Now, table: &impl ProgramTable) -> Reply {
-        match self.status_of(instance, owner, now, table) {
-            Some(status) => Reply::Status(status),
-            None => Reply::Rejected(not_found(instance, owner)),
-        }
-    }
-
-    /// The state of `instance`, where it is `owner`'s.
-    fn status_of(
-        &self,
-        instance: u64,
-        owner: &Principal,
-        now: Now,
-        table: &impl ProgramTable,
-    ) -> Option<ProgramStatus> {
-        self.programs.get(&instance).filter(|i| i.owner == *owner).map(|i| status(instance, i, now, table))
-    }
-
-    /// Every installed program with its owner, for the operator.
-    pub fn all(&self, now: Now, table: &impl ProgramTable) -> impl Iterator<Item = (Principal, ProgramStatus)> {
-        self.programs.iter().map(move |(&instance, i)| (i.owner, status(instance, i, now, table)))
-    }
-
-    /// One installed program with its owner, for the operator.
-    pub fn instance(&self, instance: u64, now: Now, table: &impl ProgramTable) -> Option<(Principal, ProgramStatus)> {
-        self.programs.get(&instance).map(|i| (i.owner, status(instance, i, now, table)))
+    /// What is to be done about once a second: what has run out is forgotten.
+    pub fn tick(&mut self, now: Now) {
+        self.requests.expire(now.wall_s);
+        self.reach.tick(now);
+        self.rejected_checks.tick(now);
+        self.signatures.tick(now);
     }
 
     /// How many programs are installed.
@@ -654,14 +441,10 @@ impl Admission {
     pub fn lemmas(&self) -> &Lemmas {
         &self.lemmas
     }
-    /// The capacity and what is taken of it.
-    #[must_use]
-    pub fn budget(&self) -> &Budget {
-        &self.budget
-    }
     /// Judges uploads by other policies from now on. Programs that run keep the terms that they were admitted by.
     pub fn set_policies(&mut self, policies: Vec<Policy>, tariff: Tariff) {
         self.policies = Policies::sign(policies, self.lemmas.library_root(), tariff, &self.identity);
+        self.payment.tariff = tariff;
     }
     /// Has other bounds from now on; what is above them already stays.
     pub fn set_limits(&mut self, limits: &Limits) {
@@ -677,52 +460,44 @@ impl Admission {
     pub fn census(&self) -> &Census {
         &self.census
     }
+    /// The capacity and what is taken of it.
+    #[must_use]
+    pub fn budget(&self) -> &Budget {
+        &self.budget
+    }
+    /// What owners have, and what the router earned.
+    #[must_use]
+    pub fn ledger(&self) -> &Ledger {
+        &self.ledger
+    }
+    /// Who was reached.
+    #[must_use]
+    pub fn reach(&self) -> &Reach {
+        &self.reach
+    }
+    /// Who was reached, to ask and to take answers.
+    pub fn reach_mut(&mut self) -> &mut Reach {
+        &mut self.reach
+    }
+    /// What is aimed at which source, and which are shut off.
+    #[must_use]
+    pub fn sources(&self) -> &Sources {
+        &self.sources
+    }
+    /// The same, to carry out what follows.
+    pub fn sources_mut(&mut self) -> &mut Sources {
+        &mut self.sources
+    }
+    /// What owners are told when they ask.
+    #[must_use]
+    pub fn events(&self) -> &Events {
+        &self.events
+    }
     /// What was decided so far.
     #[must_use]
     pub fn decisions(&self) -> Decisions {
         self.decisions
     }
-}
-
-fn status(instance: u64, installed: &Installed, now: Now, table: &impl ProgramTable) -> ProgramStatus {
-    let checked = installed.executable.checked();
-    let counts = table.counts(InstallId(instance)).unwrap_or_default();
-    let seconds_left = installed.ends_ms.saturating_sub(now.mono_ms).div_ceil(1_000);
-    ProgramStatus {
-        instance,
-        program_id: checked.program_id(),
-        class: installed.class,
-        complexity: checked.complexity(),
-        cost: checked.cost(),
-        packet_rate: installed.packet_rate,
-        seconds_left: u32::try_from(seconds_left).unwrap_or(u32::MAX),
-        packets_seen: counts.seen_packets,
-        bytes_seen: counts.seen_bytes,
-        packets_discarded: counts.discarded_packets,
-        bytes_discarded: counts.discarded_bytes,
-        packets_over_budget: counts.over_budget_packets,
-        monitor: false,
-    }
-}
-
-/// What the client declared must be what the router derived; a rejection names both.
-fn declared_as_derived(terms: &Terms, executable: &Executable) -> Result<(), Rejection> {
-    let checked = executable.checked();
-    let class = Class::of(checked.program());
-    if terms.class != class {
-        let text = format_args!("class {:?} is declared, the program is of class {class:?}", terms.class);
-        return Err(rejected("class-differs", text));
-    }
-    for (code, what, declared, derived) in [
-        ("complexity-differs", "Complexity", terms.complexity, checked.complexity()),
-        ("cost-differs", "Cost", terms.cost, checked.cost()),
-        ("lifetime-differs", "a lifetime (in seconds)", u64::from(terms.lifetime_s), u64::from(checked.lifetime_s())),
-    ] {
-        if declared != derived {
-            return Err(rejected(code, format_args!("{what} of {declared} is declared, {derived} is derived")));
-        }
-    }
-    Ok(())
 }
 
 /// A session can outlast the certificate that began it; the right to change anything does not.
@@ -744,25 +519,6 @@ fn no_policy(kind: PrincipalKind) -> Rejection {
 
 fn not_found(instance: u64, owner: &Principal) -> Rejection {
     rejected("not-found", format_args!("{owner} has no program {instance} here; `vinet list` shows those there are"))
-}
-
-/// At most eight prefixes, and how many more.
-struct Listed<'a>(&'a [Prefix]);
-
-impl fmt::Display for Listed<'_> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        const SHOWN_MAX: usize = 8;
-        if self.0.is_empty() {
-            return f.write_str("none");
-        }
-        for (i, prefix) in self.0.iter().take(SHOWN_MAX).enumerate() {
-            write!(f, "{}{prefix}", if i > 0 { ", " } else { "" })?;
-        }
-        match self.0.len().saturating_sub(SHOWN_MAX) {
-            0 => Ok(()),
-            more => write!(f, " and {more} more"),
-        }
-    }
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@
 //! are in range. What depends on the machine (does the core exist, is there a hugepage, is the file readable) is
 //! [`Config::check_machine`]. Relative file names are relative to the folder of the configuration file.
 
+mod money;
 mod raw;
 mod schedule;
 mod sources;
@@ -19,6 +20,7 @@ use vinet_trusted::addr::{Addr, Prefix};
 
 use crate::admin::Access;
 use crate::reload::Keys;
+pub use money::{PaymentRules, StoreRules};
 pub use schedule::Schedule;
 pub use sources::SourceRules;
 pub use values::{AddrLen, Cidr, Idle, LogFormat, MemoryKind, QueueKind, Reach, Verify};
@@ -55,6 +57,10 @@ pub struct Config {
     pub metrics: Metrics,
     /// `[[expand]]`
     pub expand: Vec<Expand>,
+    /// `[store]`
+    pub store: StoreRules,
+    /// `[payment]`
+    pub payment: PaymentRules,
     /// `[schedule]`
     pub schedule: Schedule,
     /// `[sources]`
@@ -74,6 +80,8 @@ pub struct Router {
     pub policies: Vec<PathBuf>,
     /// The file with the authority's signed list of revoked keys; absent, nothing is revoked at the start.
     pub revocations: Option<PathBuf>,
+    /// The file with the authority's signed directory of routers, which clients may fetch here.
+    pub directory: Option<PathBuf>,
     /// How uploads are verified.
     pub verify: Verify,
     /// The folder of the lock file and of the default admin socket.

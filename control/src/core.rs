@@ -19,7 +19,7 @@ use std::io::Read;
 use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
 use mio::{Events, Interest, Poll, Token, Waker};
 use vinet_fastpath::counters::Counters;
@@ -28,23 +28,19 @@ use vinet_fastpath::flow_table::TableWriter;
 use vinet_fastpath::hold::ResolveReceiver;
 use vinet_fastpath::port::PortHandle;
 use vinet_fastpath::slow_path::SlowPath;
-use vinet_session::identity::{Authority, Identity, Ownership};
-use vinet_session::message::{NewLemma, Rejection, Reply, Request};
+use vinet_session::identity::{Authority, Identity};
 use vinet_session::{Door, Now, SessionError};
-use vinet_trusted::addr::{PrefixSet, Principal};
 
 use crate::admin::Admin;
-use crate::admission::{Admission, OpenCase, Opened, Terrain, not_served};
-use crate::capacity::Budget;
 use crate::config::{Config, PORTS_MAX};
-use crate::judges::{Case, Judged, Judges};
-use crate::lemmas::Lemmas;
+use crate::data_path::DataPath;
 use crate::log;
 use crate::metrics::Metrics;
 use crate::notify::Notifier;
+use crate::office::{Answer, Office, OpenError};
 use crate::plane::{Plane, PlaneError};
 use crate::policies::Policies;
-use crate::server::{Desk, ListenError, Server, SessionId, Stamp};
+use crate::server::{ListenError, Server};
 
 /// How long the loop waits when nothing has happened for a while (200 ms).
 pub const QUIET_WAIT: Duration = Duration::from_millis(4);
@@ -60,10 +56,6 @@ const LINK_TICKS: u64 = 5;
 const REFRESH_TICKS: u64 = 10;
 /// Resolve requests taken in one turn.
 const RESOLVES_PER_TURN: usize = 256;
-/// Verdicts taken in one turn.
-const VERDICTS_PER_TURN: usize = 256;
-/// Threads that check proofs. They share the control core, so that no worker ever waits for one.
-const JUDGES: usize = 1;
 
 use reloading::Reloading;
 
@@ -95,6 +87,10 @@ pub enum CoreError {
         /// The system's reason.
         reason: std::io::Error,
     },
+    /// The office: its files, its store.
+    Office(OpenError),
+    /// The sockets of the router's own datagrams.
+    DataPath(std::io::Error),
     /// The kernel's side.
     Plane(PlaneError),
     /// The sessions' keys cannot be had.
@@ -116,6 +112,8 @@ impl fmt::Display for CoreError {
                 "cannot listen on {address} for the metrics: {reason}; [metrics] listen must be a free port of an \
                  address of this machine"
             ),
+            CoreError::Office(error) => write!(f, "{error}"),
+            CoreError::DataPath(reason) => write!(f, "cannot open a socket on a twin: {reason}"),
             CoreError::Plane(error) => write!(f, "{error}"),
             CoreError::Door(error) => write!(f, "no session can be had: {error}"),
         }
@@ -127,6 +125,20 @@ impl From<PlaneError> for CoreError {
     fn from(error: PlaneError) -> CoreError {
         CoreError::Plane(error)
     }
+}
+
+impl From<OpenError> for CoreError {
+    fn from(error: OpenError) -> CoreError {
+        CoreError::Office(error)
+    }
+}
+
+/// The clocks, for everything but the loop itself: wall time, and a clock that also runs while the machine sleeps, so that
+/// a lifetime is over when it is over (CLOCK_BOOTTIME).
+fn read_clocks() -> Now {
+    let boot = nix::time::clock_gettime(nix::time::ClockId::CLOCK_BOOTTIME).map(Duration::from);
+    let wall_s = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs());
+    Now { wall_s, mono_ms: boot.map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX)) }
 }
 
 /// What the core is made from: who the router is, and the control side's ends of a running fast path.
@@ -169,112 +181,6 @@ impl Stopper {
     }
 }
 
-/// The way back for a request that is with the judges, and what admission has open for it.
-#[derive(Debug)]
-struct Ticket<T> {
-    session: SessionId,
-    request: u32,
-    open: T,
-}
-
-/// Who answers requests: admission, with the table and the judges.
-struct Office {
-    admission: Admission,
-    table: TableWriter,
-    judges: Judges<Ticket<OpenCase>, Ticket<Principal>>,
-}
-
-fn busy() -> Rejection {
-    Rejection::new("busy", "too many checks wait; try again in a moment", None)
-}
-
-impl Office {
-    /// Hands a lemma to the judges, or answers at once.
-    fn add_lemma(&mut self, from: SessionId, id: u32, owner: &Ownership, lemma: NewLemma, now: Now) -> Option<Reply> {
-        let store = match self.admission.open_lemma(&lemma, owner, self.judges.is_free(), now) {
-            Ok(store) => store,
-            Err(reply) => return Some(*reply),
-        };
-        let ticket = Ticket { session: from, request: id, open: owner.principal() };
-        if self.judges.submit(Case::Lemma { ticket, lemma, store }).is_ok() {
-            return None;
-        }
-        self.admission.drop_lemma(&owner.principal());
-        Some(Reply::Rejected(busy()))
-    }
-
-    /// The answer to what the judges say, and where it goes.
-    fn conclude(
-        &mut self,
-        judged: Judged<Ticket<OpenCase>, Ticket<Principal>>,
-        now: Now,
-    ) -> (SessionId, u32, Principal, Reply) {
-        match judged {
-            Judged::Program { ticket: Ticket { session, request, open }, terms, verdict } => {
-                let principal = terms.principal;
-                let reply = self.admission.close(open, *terms, verdict, now, &mut self.table);
-                (session, request, principal, reply)
-            }
-            Judged::Lemma { ticket: Ticket { session, request, open: principal }, verdict } => {
-                (session, request, principal, self.admission.close_lemma(&principal, verdict, now))
-            }
-        }
-    }
-}
-
-impl Desk for Office {
-    fn request(
-        &mut self,
-        from: SessionId,
-        id: u32,
-        owner: &Ownership,
-        request: Request,
-        _: Stamp,
-        now: Now,
-    ) -> Option<Reply> {
-        match request {
-            Request::GetPolicy { kind } => Some(self.admission.policy(kind)),
-            Request::List => Some(self.admission.list(&owner.principal(), now, &self.table)),
-            Request::Show { instance } => Some(self.admission.show(instance, &owner.principal(), now, &self.table)),
-            Request::Withdraw(withdraw) => {
-                let reply = self.admission.withdraw(&withdraw, owner, now, &mut self.table);
-                if let Reply::Withdrawn(status) = &reply {
-                    log::stranger("admission", format_args!("{} withdrew {}", owner.principal(), status.instance));
-                }
-                Some(reply)
-            }
-            // The session itself answers these.
-            Request::Ticket => Some(Reply::Rejected(Rejection::new("no-ticket", "no ticket is given here", None))),
-            Request::AddLemma(lemma) => self.add_lemma(from, id, owner, lemma, now),
-            Request::Upload(upload) => match self.admission.open(*upload, owner, self.judges.is_free(), now) {
-                Opened::Answer(reply) => Some(*reply),
-                Opened::Judge { terms, policy, lemmas, case } => {
-                    let ticket = Ticket { session: from, request: id, open: case };
-                    match self.judges.submit(Case::Program { ticket, terms, policy, lemmas }) {
-                        Ok(()) => None,
-                        Err(case) => match *case {
-                            Case::Program { ticket, .. } => Some(self.admission.drop_case(ticket.open, busy())),
-                            Case::Lemma { .. } => unreachable!("a program was handed in"),
-                        },
-                    }
-                }
-            },
-            Request::Quote(_)
-            | Request::Deposit(_)
-            | Request::Balance
-            | Request::Receipts { .. }
-            | Request::Renew(_)
-            | Request::ReachMe { .. }
-            | Request::Reached(_)
-            | Request::Events { .. }
-            | Request::Part(_)
-            | Request::UploadObject { .. }
-            | Request::Directory
-            | Request::Revoke(_) => Some(Reply::Rejected(not_served("does not answer this request"))),
-        }
-    }
-}
-
 /// What the signal handlers write to.
 struct Signals {
     pipe: mio::net::UnixStream,
@@ -301,6 +207,7 @@ pub struct Core<H> {
     signals: Option<Signals>,
     config: Config,
     office: Office,
+    data_path: Option<DataPath>,
     server: Server,
     admin: Admin,
     metrics: Option<Metrics>,
@@ -348,38 +255,31 @@ impl<H: PortHandle> Core<H> {
         if let Some(plane) = &mut plane {
             plane.publish(&mut fib, Instant::now())?;
         }
-        let origin = Instant::now();
-        let limits = config.control.limits;
-        let terrain = Terrain {
-            controlled: PrefixSet::new(config.controlled()),
-            own: config.own_addresses(),
-            workers: config.workers.cores.len(),
-            programs_max: limits.programs,
-            programs_per_owner_max: limits.programs_per_owner,
-        };
-        let budget = Budget::new(config.capacity.cycles_per_second, config.capacity.memory_bytes);
-        let lemmas = Lemmas::new(vinet_prover::library(), limits.lemmas, limits.lemmas_per_owner);
-        let admission = Admission::new(Arc::clone(&identity), policies, lemmas, terrain, budget, Now::read(origin));
         let wake = Arc::clone(&waker);
-        let judges = Judges::start(config.router.verify, JUDGES, limits.checks_queued, move || {
-            // Where waking fails the loop finds the verdict at its next turn.
+        let wake = move || {
+            // Where waking fails the loop finds what there is at its next turn.
             let _ = wake.wake();
-        })
-        .map_err(CoreError::Loop)?;
+        };
+        let office = Office::open(&config, &identity, &authority, policies, table, wake, read_clocks())?;
+        let data_path = plane.as_ref().map(|_| DataPath::open(&config)).transpose().map_err(CoreError::DataPath)?;
         let path = config.control.admin_socket.clone();
         let admin = Admin::open(&path, &config.control.admin_access, registry()?, TOKENS_ADMIN)
             .map_err(|reason| CoreError::Admin { path, reason })?;
-        let door = Door::new(identity, authority).and_then(|door| door.with_sealing(Now::read(origin)));
+        let limits = config.control.limits;
+        let standing = Box::new(office.standing());
+        let door =
+            Door::new(identity, authority).and_then(|door| door.with_standing(standing).with_sealing(read_clocks()));
         let door = Arc::new(door.map_err(CoreError::Door)?);
         let server = Server::new(door, limits, registry()?, TOKENS_SERVER);
         Ok(Core {
             links_up: vec![true; handles.len()],
             poll,
             events: Events::with_capacity(1024),
-            origin,
+            origin: Instant::now(),
             stopper: Stopper { stop: Arc::new(AtomicBool::new(false)), waker },
             signals: None,
-            office: Office { admission, table, judges },
+            office,
+            data_path,
             server,
             admin,
             metrics: None,
@@ -537,32 +437,17 @@ impl<H: PortHandle> Core<H> {
         if self.signals.as_ref().is_some_and(|signals| signals.reload.swap(false, Ordering::AcqRel)) {
             self.reload_on_signal(instant);
         }
-        let now = Now::read(self.origin);
-        for _ in 0..VERDICTS_PER_TURN {
-            let Some(judged) = self.office.judges.judged() else { break };
-            more = true;
-            let (session, request, principal, reply) = self.office.conclude(judged, now);
-            match &reply {
-                Reply::Receipt(receipt) => {
-                    if let Some(installed) = receipt.terms().installed() {
-                        // An owner with many programs can cause many of these lines.
-                        log::stranger(
-                            "admission",
-                            format_args!(
-                                "installed {} of {principal}: complexity {}, until {}",
-                                installed.instance, installed.complexity, installed.ends_s
-                            ),
-                        );
-                    }
-                }
-                Reply::Rejected(why) => {
-                    log::stranger("admission", format_args!("rejected what {principal} sent: {}", why.text()));
-                }
-                _ => {}
-            }
-            self.server.reply(session, request, &reply, now);
+        let now = read_clocks();
+        let mut answers = Vec::new();
+        more |= self.office.turn(now, &mut answers);
+        for Answer { way, reply } in answers {
+            self.server.reply(way.session, way.request, &reply, now);
         }
         more |= self.server.turn(&mut self.office, now);
+        for key in self.office.take_closing() {
+            self.server.close_of(&key);
+        }
+        self.send_datagrams();
         more |= self.serve_operators(now);
         self.serve_metrics();
         if instant >= self.next_tick {
@@ -574,11 +459,7 @@ impl<H: PortHandle> Core<H> {
 
     fn tick(&mut self, instant: Instant, now: Now) -> Result<(), CoreError> {
         self.ticks += 1;
-        for ended in self.office.admission.expire(now, &mut self.office.table) {
-            log::info("admission", format_args!("{} of {} ended: its lifetime is over", ended.instance, ended.owner));
-        }
-        // Final counts are the operator's business only while a program is installed.
-        drop(self.office.table.reclaim());
+        self.office.tick(now);
         self.fib.reclaim();
         self.server.tick(now);
         let stuck = self.office.table.stuck_workers();
@@ -605,6 +486,17 @@ impl<H: PortHandle> Core<H> {
         Ok(())
     }
 
+    /// Sends the router's own datagrams. Without the kernel's side there is no data path; they are lost then, as they may
+    /// be anywhere.
+    fn send_datagrams(&mut self) {
+        for (to, payload) in self.office.take_datagrams() {
+            let (Some(path), Some(plane)) = (&mut self.data_path, &self.plane) else { continue };
+            if let Err(error) = path.send(plane, to, &payload) {
+                log::stranger("reach", error);
+            }
+        }
+    }
+
     fn follow_links(&mut self) {
         for (port, handle) in self.handles.iter().enumerate() {
             let up = handle.link().up;
@@ -621,8 +513,7 @@ impl<H: PortHandle> Core<H> {
     /// Takes every program out and takes the carriers from the twins. The workers are stopped next, by their owner.
     #[must_use]
     pub fn shut_down(mut self) -> Remains<H> {
-        let Office { admission, table, .. } = &mut self.office;
-        let count = admission.clear(table);
+        let count = self.office.clear();
         if count > 0 {
             log::info("core", format_args!("withdrew {count} programs"));
         }

@@ -24,7 +24,6 @@ use vinet_fastpath::port::{PacketPool, Port, PortHandle};
 use vinet_fastpath::router::{self, PortQueues, Running, StartError, Workers};
 use vinet_fastpath::settings::{self, CoDelLimits, Discipline, ExpandRule, PortSettings, Settings, TableLimits};
 use vinet_session::identity::{Authority, Identity, IdentityError};
-use vinet_session::payment::Tariff;
 use vinet_session::tag_key;
 use vinet_trusted::addr::{PrefixSet, Principal};
 use vinet_trusted::policy::Policy;
@@ -36,6 +35,7 @@ use crate::kernel::netlink::{NetlinkError, Rtnl};
 use crate::lock::{Lock, LockError};
 use crate::log;
 use crate::notify::Notifier;
+use crate::office::{OpenError, Papers};
 use crate::plane::{Plane, PlaneError};
 use crate::policies::{Policies, PoliciesError};
 
@@ -73,6 +73,8 @@ pub enum StartupError {
         /// What is wrong with it.
         reason: vinet_session::identity::CertificateFault,
     },
+    /// A file that the office goes by: the bank, the directory, the revoked keys.
+    Papers(OpenError),
     /// An `[[expand]]` cannot be served.
     Expand {
         /// The identity's file.
@@ -139,6 +141,7 @@ impl fmt::Display for StartupError {
                 file.display()
             ),
             StartupError::Expand { file, what } => write!(f, "[[expand]] identity {}: {what}", file.display()),
+            StartupError::Papers(error) => write!(f, "{error}"),
             StartupError::NotRoot => {
                 f.write_str("a router opens devices and changes interfaces: run vinetd as root (--check needs no root)")
             }
@@ -201,6 +204,7 @@ impl Prepared {
         let policies = Policies::read(&config.router.policies).map_err(StartupError::Policies)?;
         check_mtus(&config, &policies)?;
         let expand = expand_rules(&config)?;
+        Papers::read(&config, &Arc::new(authority.clone())).map_err(StartupError::Papers)?;
         Ok(Prepared { config, identity, authority, policies, expand })
     }
 }
@@ -339,7 +343,7 @@ fn run_over_dpdk(
         let eal = eal.clone();
         move |_: usize| eal.register_worker_thread().map_err(|error| error.to_string())
     };
-    let policies = Policies::sign(policies, vinet_prover::library().root(), Tariff::FREE, &identity);
+    let policies = Policies::sign(policies, vinet_prover::library().root(), config.payment.tariff, &identity);
     keep_off_the_workers(&config);
     let (mut core, workers) = assemble(
         config,

@@ -4,16 +4,19 @@
 //! sees: so an index never changes, no owner can take another's place in it, and the same lemmas in the same order have
 //! the same root whatever others do. A root that a store has had stays good for as long as the store is kept, because
 //! stores only grow. What is kept is bounded for each owner and in all; where all have no more room, the store that was
-//! unused for longest gives way, and its owner sends its lemmas again. Nothing here is written to disk: a program that
-//! is installed needs no lemma any more.
+//! unused for longest gives way, and its owner sends its lemmas again; but never one that an installed program's proof may
+//! cite, because that proof is checked again after a restart. So the store on disk keeps lemmas too, with their proofs.
 
 use std::sync::Arc;
 
 use ahash::AHashMap;
 use vinet_session::Now;
-use vinet_session::message::{LemmaPlace, Rejection};
+use vinet_session::identity::parse_principal;
+use vinet_session::message::{LemmaPlace, NewLemma, Rejection};
 use vinet_trusted::addr::Principal;
 use vinet_trusted::lemma::LemmaStore;
+
+use crate::store::{Kind, Put};
 
 /// What one owner added.
 #[derive(Debug)]
@@ -23,6 +26,29 @@ struct Shelf {
     /// The root after each of the owner's lemmas.
     roots: Vec<[u8; 32]>,
     used_ms: u64,
+    /// Installed programs whose proofs may cite it.
+    cited: usize,
+}
+
+/// A lemma as the store keeps it: the length of the statement, the statement, the proof.
+fn encode(lemma: &NewLemma) -> Vec<u8> {
+    // A statement has less than 2^32 bytes.
+    let len = (lemma.lemma.len() as u32).to_be_bytes();
+    [&len[..], &lemma.lemma, &lemma.proof].concat()
+}
+
+/// The store's key of an owner's lemma.
+fn key(owner: &Principal, number: usize) -> Vec<u8> {
+    [owner.to_string().as_bytes(), b"#", &(number as u32).to_be_bytes()].concat()
+}
+
+/// The owner of a key, and the lemma of a value, where they can be read.
+fn decode(key: &[u8], value: &[u8]) -> Option<(Principal, NewLemma)> {
+    let (owner, _) = key.split_at_checked(key.len().checked_sub(5)?)?;
+    let owner = parse_principal(std::str::from_utf8(owner).ok()?).ok()?;
+    let (len, rest) = value.split_first_chunk()?;
+    let (lemma, proof) = rest.split_at_checked(u32::from_be_bytes(*len) as usize)?;
+    Some((owner, NewLemma { lemma: lemma.to_vec(), proof: proof.to_vec() }))
 }
 
 /// The library, and the stores of the owners who added to it.
@@ -83,6 +109,12 @@ impl Lemmas {
         }
     }
 
+    /// The lemmas of every owner who has some.
+    #[must_use]
+    pub fn stores(&self) -> AHashMap<Principal, Arc<LemmaStore>> {
+        self.shelves.iter().map(|(owner, shelf)| (*owner, Arc::clone(&shelf.store))).collect()
+    }
+
     /// Decides what can be decided about a lemma of `owner` without its proof.
     ///
     /// # Errors
@@ -106,15 +138,18 @@ impl Lemmas {
         Ok(OpenedLemma::Judge(store))
     }
 
-    /// Takes in what the judges say about `owner`'s lemma: its number, and the store with it.
+    /// Takes in what the judges say about `owner`'s `lemma`: its number, and the store with it. What is to be kept of it,
+    /// and of what gave way to it, is added to `puts`.
     ///
     /// # Errors
     /// What they say.
     pub fn close(
         &mut self,
         owner: &Principal,
+        lemma: &NewLemma,
         judged: Result<(usize, Arc<LemmaStore>), Rejection>,
         now: Now,
+        puts: &mut Vec<Put>,
     ) -> Result<LemmaPlace, Rejection> {
         let before = self.pending.remove(owner);
         let (number, store) = judged?;
@@ -123,14 +158,17 @@ impl Lemmas {
             let text = "your other lemmas gave way to others' meanwhile; send them again, then this one";
             return Err(Rejection::new("lemmas-dropped", text, None));
         }
-        if self.kept >= self.kept_max {
-            self.make_room(owner);
+        if self.kept >= self.kept_max && !self.make_room(owner, puts) {
+            let text = "so many lemmas are cited by installed programs that there is no room for more; ask later";
+            return Err(Rejection::new("too-many-lemmas", text, None));
         }
         let shelf = self.shelves.entry(*owner).or_insert_with(|| Shelf {
             store: Arc::clone(&store),
             roots: Vec::new(),
             used_ms: now.mono_ms,
+            cited: 0,
         });
+        puts.push(Put::Keep { kind: Kind::Lemma, key: key(owner, number), value: encode(lemma) });
         shelf.roots.push(store.root());
         shelf.used_ms = now.mono_ms;
         self.kept += 1;
@@ -144,15 +182,52 @@ impl Lemmas {
         self.pending.remove(owner);
     }
 
-    /// Drops the store that was unused for longest, but not `owner`'s: with the most in all no smaller than the most of
-    /// one owner, there is another.
-    fn make_room(&mut self, owner: &Principal) {
-        let oldest = self.shelves.iter().filter(|(other, _)| *other != owner).min_by_key(|(_, shelf)| shelf.used_ms);
-        if let Some(oldest) = oldest.map(|(oldest, _)| *oldest)
-            && let Some(shelf) = self.shelves.remove(&oldest)
-        {
+    /// Drops the store that was unused for longest, but not `owner`'s, nor one that installed programs cite; says whether
+    /// there was one.
+    fn make_room(&mut self, owner: &Principal, puts: &mut Vec<Put>) -> bool {
+        let others = self.shelves.iter().filter(|(other, shelf)| *other != owner && shelf.cited == 0);
+        let Some(oldest) = others.min_by_key(|(_, shelf)| shelf.used_ms).map(|(oldest, _)| *oldest) else {
+            return false;
+        };
+        if let Some(shelf) = self.shelves.remove(&oldest) {
             self.kept -= shelf.roots.len();
+            let numbers = self.library.len()..self.library.len() + shelf.roots.len();
+            puts.extend(numbers.map(|number| Put::Drop { kind: Kind::Lemma, key: key(&oldest, number) }));
         }
+        true
+    }
+
+    /// One program more of `owner` is installed whose proof may cite the lemmas with this root.
+    pub fn cite(&mut self, owner: &Principal, root: &[u8; 32]) {
+        if let Some(shelf) = self.shelves.get_mut(owner).filter(|_| *root != self.library.root()) {
+            shelf.cited += 1;
+        }
+    }
+    /// One program less.
+    pub fn cite_no_more(&mut self, owner: &Principal, root: &[u8; 32]) {
+        if let Some(shelf) = self.shelves.get_mut(owner).filter(|_| *root != self.library.root()) {
+            shelf.cited = shelf.cited.saturating_sub(1);
+        }
+    }
+
+    /// Takes in what the store kept, in the order of keys, and checks it again; gives what it need not keep any longer.
+    pub fn restore(&mut self, kept: Vec<(Vec<u8>, Vec<u8>)>, now: Now) -> Vec<Put> {
+        let mut puts = Vec::new();
+        for (key, value) in kept {
+            let added = decode(&key, &value).and_then(|(owner, lemma)| {
+                let before = self.store(&owner, now);
+                let mut with = LemmaStore::clone(&before);
+                let number = with.add(&lemma.lemma, &lemma.proof).ok()?;
+                self.pending.insert(owner, before);
+                let known = self.close(&owner, &lemma, Ok((number, Arc::new(with))), now, &mut Vec::new());
+                known.ok()
+            });
+            if added.is_none() {
+                // The rules changed, or the library: a program that cites it will not come back either.
+                puts.push(Put::Drop { kind: Kind::Lemma, key });
+            }
+        }
+        puts
     }
 
     /// How many lemmas of owners are kept.
@@ -195,9 +270,14 @@ mod tests {
             OpenedLemma::Judge(store) => {
                 let mut with = LemmaStore::clone(&store);
                 let number = with.add(&lemma, &proof).expect("a lemma that is shown");
-                lemmas.close(owner, Ok((number, Arc::new(with))), now)
+                lemmas.close(owner, &NewLemma { lemma, proof }, Ok((number, Arc::new(with))), now, &mut Vec::new())
             }
         }
+    }
+
+    /// One that is closed without having been added.
+    fn none() -> NewLemma {
+        NewLemma { lemma: Vec::new(), proof: Vec::new() }
     }
 
     #[test]
@@ -228,7 +308,7 @@ mod tests {
         let OpenedLemma::Judge(_) = lemmas.open(&owner(1), &lemma(1).0, at(0)).unwrap() else { panic!("known") };
         assert_eq!(lemmas.open(&owner(1), &lemma(2).0, at(0)).unwrap_err().code(), "lemma-in-progress");
         let rejected = Rejection::new("lemma-rejected", "", None);
-        assert_eq!(lemmas.close(&owner(1), Err(rejected.clone()), at(0)), Err(rejected));
+        assert_eq!(lemmas.close(&owner(1), &none(), Err(rejected.clone()), at(0), &mut Vec::new()), Err(rejected));
         assert_eq!(lemmas.kept(), 0);
         add(&mut lemmas, &owner(1), 1, at(1)).unwrap();
         add(&mut lemmas, &owner(1), 2, at(1)).unwrap();
@@ -255,7 +335,53 @@ mod tests {
         assert!(!lemmas.knows(&owner(1), &old.root));
         let mut with = LemmaStore::clone(&store);
         let number = with.add(&next, &proof).unwrap();
-        let closed = lemmas.close(&owner(1), Ok((number, Arc::new(with))), at(8));
+        let closed = lemmas.close(&owner(1), &none(), Ok((number, Arc::new(with))), at(8), &mut Vec::new());
         assert_eq!(closed.unwrap_err().code(), "lemmas-dropped");
+    }
+
+    /// What a store holds after `puts`.
+    fn keep(kept: &mut std::collections::BTreeMap<Vec<u8>, Vec<u8>>, puts: Vec<Put>) {
+        for put in puts {
+            match put {
+                Put::Keep { kind: Kind::Lemma, key, value } => drop(kept.insert(key, value)),
+                Put::Drop { kind: Kind::Lemma, key } => assert!(kept.remove(&key).is_some()),
+                other => panic!("{other:?}"),
+            }
+        }
+    }
+
+    #[test]
+    fn what_installed_programs_cite_gives_way_to_nothing_and_comes_back_after_a_restart() {
+        let mut kept = std::collections::BTreeMap::new();
+        let mut lemmas = Lemmas::new(Arc::default(), 2, 2);
+        let mut add = |lemmas: &mut Lemmas, who: u32, number: usize, now| {
+            let (lemma, proof) = lemma(number);
+            let OpenedLemma::Judge(store) = lemmas.open(&owner(who), &lemma, now)? else { panic!("known") };
+            let mut with = LemmaStore::clone(&store);
+            let judged = Ok((with.add(&lemma, &proof).unwrap(), Arc::new(with)));
+            let mut puts = Vec::new();
+            let place = lemmas.close(&owner(who), &NewLemma { lemma, proof }, judged, now, &mut puts);
+            keep(&mut kept, puts);
+            place
+        };
+        let first = add(&mut lemmas, 1, 1, at(0)).unwrap();
+        add(&mut lemmas, 2, 1, at(1)).unwrap();
+        lemmas.cite(&owner(1), &first.root);
+        lemmas.cite(&owner(2), &lemmas.library_root());
+        // The second gives way, though it was used later.
+        add(&mut lemmas, 3, 2, at(2)).unwrap();
+        assert!(lemmas.knows(&owner(1), &first.root));
+        let third = lemmas.store(&owner(3), at(2)).root();
+        lemmas.cite(&owner(3), &third);
+        assert_eq!(add(&mut lemmas, 4, 1, at(3)).unwrap_err().code(), "too-many-lemmas");
+        lemmas.cite_no_more(&owner(1), &first.root);
+        add(&mut lemmas, 4, 1, at(4)).unwrap();
+        assert!(!lemmas.knows(&owner(1), &first.root));
+
+        let mut again = Lemmas::new(Arc::default(), 2, 2);
+        let mut wrong = kept.clone();
+        wrong.insert(key(&owner(9), 0), vec![0; 9]);
+        assert_eq!(again.restore(wrong.into_iter().collect(), at(0)).len(), 1);
+        assert!(again.knows(&owner(3), &third) && again.knows(&owner(4), &first.root) && again.kept() == 2);
     }
 }

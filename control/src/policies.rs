@@ -39,6 +39,7 @@ impl Contract {
 #[derive(Debug)]
 pub struct Policies {
     contracts: Vec<Contract>,
+    tariff: Tariff,
 }
 
 /// Why the policies cannot be used. The operator is at fault.
@@ -98,12 +99,22 @@ impl Policies {
                 policy: Arc::new(policy),
             })
             .collect();
-        Policies { contracts }
+        Policies { contracts, tariff }
     }
 
     /// All policies.
     pub fn all(&self) -> impl Iterator<Item = &Policy> {
         self.contracts.iter().map(|contract| &*contract.policy)
+    }
+
+    /// The prices that are signed with every policy.
+    #[must_use]
+    pub fn tariff(&self) -> Tariff {
+        self.tariff
+    }
+    /// Every contract.
+    pub fn contracts(&self) -> impl Iterator<Item = &Contract> {
+        self.contracts.iter()
     }
 
     /// The contract for one kind of principal.

@@ -109,6 +109,12 @@ impl Reach {
         self.time_ms = u64::from(time_s) * 1_000;
     }
 
+    /// Whether owners have to be reached.
+    #[must_use]
+    pub fn is_required(&self) -> bool {
+        self.required
+    }
+
     /// Whether something of `owner` may be admitted; gives whether the owner was in fact reached, which is what its vote
     /// against a source takes.
     ///

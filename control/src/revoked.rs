@@ -133,6 +133,11 @@ impl Revoked {
         Ok(())
     }
 
+    /// Every key that counts no longer.
+    pub fn keys(&self) -> impl Iterator<Item = PublicKey> {
+        self.list.iter().flat_map(|list| list.keys().iter().copied())
+    }
+
     /// Whether `key` counts no longer.
     #[must_use]
     pub fn is_revoked(&self, key: &PublicKey) -> bool {

@@ -21,7 +21,7 @@ use std::time::Instant;
 use ahash::AHashMap;
 use mio::net::TcpListener;
 use mio::{Interest, Registry, Token};
-use vinet_session::identity::Ownership;
+use vinet_session::identity::{Ownership, PublicKey};
 use vinet_session::message::{Reply, Request};
 use vinet_session::{Door, Now};
 
@@ -518,6 +518,15 @@ impl Server {
             Err(end) => self.finish(to.slot, &end),
         }
         self.make_room();
+    }
+
+    /// Closes every session of `key`.
+    pub fn close_of(&mut self, key: &PublicKey) {
+        for slot in 0..self.slots.len() {
+            if self.slots[slot].as_ref().is_some_and(|connection| connection.is_of(key)) {
+                self.finish(slot, &End::Fault("the authority revoked the key".to_owned()));
+            }
+        }
     }
 
     /// Closes what ran out of time; call it a few times a second.

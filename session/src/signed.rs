@@ -247,6 +247,16 @@ impl Withdraw {
     pub const fn instance(&self) -> u64 {
         self.instance
     }
+    /// What tells this request from every other one.
+    #[must_use]
+    pub const fn nonce(&self) -> [u8; 16] {
+        self.nonce
+    }
+    /// The Unix second after which the request is void.
+    #[must_use]
+    pub const fn expiry_s(&self) -> u64 {
+        self.expiry_s
+    }
     fn digest(&self) -> [u8; 32] {
         Digest::new(Domain::Withdraw)
             .field(&self.router.0)

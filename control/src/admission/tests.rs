@@ -1,14 +1,20 @@
+mod money;
+
 use super::*;
 use proptest::prelude::*;
+use vinet_fastpath::flow_table::ProgramCounts;
 use vinet_pktops::Lowerings;
 use vinet_session::identity::{Authority, AuthorityKey, Subject, Validity};
-use vinet_session::message::{Tariff, fresh_nonce};
+use vinet_session::message::{Credit, Receipt, Tariff, Terms, Withdraw, fresh_nonce};
+use vinet_session::payment::{BankKey, CreditTerms};
+use vinet_session::receipt::{self, ReceiptSubject};
 use vinet_trusted::packet::Test;
-use vinet_trusted::policy::{Costs, Limits, OverBudget};
+use vinet_trusted::policy::{Costs, Limits, OverBudget, Policy};
 use vinet_trusted::program::{ALL_PACKETS, AddrExpr, Field, Instr, Program};
 
 use crate::config::Verify;
-use crate::judges::judge;
+use crate::sources::{ClassQuota, QuotaLimits, ShutOffLimits};
+use crate::store::{Committer, Done, Options, Store, Transaction};
 
 const NOW: Now = Now { wall_s: 1_800_000_000, mono_ms: 50_000 };
 
@@ -20,15 +26,18 @@ fn later(seconds: u64) -> Now {
 #[derive(Default)]
 struct FakeTable {
     installed: BTreeSet<InstallId>,
+    refused: BTreeSet<InstallId>,
     stuck: bool,
 }
 
 impl ProgramTable for FakeTable {
-    fn install(&mut self, install: Install) -> Result<(), InstallError> {
-        if self.stuck {
+    fn install_all(&mut self, installs: Vec<Install>) -> Result<(), InstallError> {
+        if self.stuck || installs.iter().any(|install| self.refused.contains(&install.id)) {
             return Err(InstallError::RetiredFull { retired: 1 });
         }
-        assert!(self.installed.insert(install.id), "an instance was used twice");
+        for install in installs {
+            assert!(self.installed.insert(install.id), "an instance was used twice");
+        }
         Ok(())
     }
     fn withdraw(&mut self, id: InstallId) -> Result<(), InstallError> {
@@ -113,23 +122,42 @@ pub(crate) fn firewall(blocked: &[Prefix], lifetime_s: u32) -> Program {
     Program::new(lifetime_s, 1, Vec::new(), body).unwrap()
 }
 
-/// A testbed: an authority, a router, its register and its table.
+/// A testbed: an authority, a bank, a router, its register, its table, and a store that believes nothing.
 struct Bench {
     authority_key: AuthorityKey,
     authority: Authority,
+    bank: BankKey,
     admission: Admission,
     table: FakeTable,
+    lowerings: Lowerings,
+    store: Committer<()>,
+}
+
+/// What a bench promises, and what it takes for it.
+struct Deal {
+    cycles: u64,
+    memory: u64,
+    per_owner: usize,
+    tariff: Tariff,
+    quota: u32,
+}
+
+impl Default for Deal {
+    fn default() -> Deal {
+        Deal { cycles: 1_000_000_000, memory: 1 << 30, per_owner: 100, tariff: Tariff::FREE, quota: 1_000 }
+    }
 }
 
 impl Bench {
     fn new() -> Bench {
-        Bench::with(1_000_000_000, 1 << 30, 100)
+        Bench::with(Deal::default())
     }
-    fn with(cycles: u64, memory: u64, per_owner: usize) -> Bench {
+    fn with(deal: Deal) -> Bench {
+        let Deal { cycles, memory, per_owner, tariff, quota } = deal;
         let authority_key = AuthorityKey::generate("bench").unwrap();
         let subject = Subject::Router { name: "edge1".into(), addrs: vec![addr("192.0.2.1")] };
         let identity = authority_key.issue_identity(subject, Validity::starting(NOW.wall_s - 10, 1 << 30)).unwrap();
-        let policies = Policies::sign(vec![policy()], vinet_prover::library().root(), Tariff::FREE, &identity);
+        let policies = Policies::sign(vec![policy()], vinet_prover::library().root(), tariff, &identity);
         let terrain = Terrain {
             controlled: PrefixSet::new(vec![prefix("192.0.2.0/24"), prefix("10.7.0.0/16")]),
             own: vec![addr("192.0.2.1")],
@@ -137,11 +165,28 @@ impl Bench {
             programs_max: 1_000,
             programs_per_owner_max: per_owner,
         };
-        let budget = Budget::new(cycles, memory);
-        let lemmas = Lemmas::new(vinet_prover::library(), 8, 4);
-        let authority = authority_key.authority();
-        let admission = Admission::new(Arc::new(identity), policies, lemmas, terrain, budget, NOW);
-        Bench { authority_key, authority, admission, table: FakeTable::default() }
+        let quota = ClassQuota { per_address: quota, per_prefix: quota, any_source: quota };
+        let quotas = QuotaLimits { header: quota, content: quota };
+        let shut_off = ShutOffLimits { owners: 0, back_below: 1, time_s: 60, respite_s: 60, sources_max: 8 };
+        let bank = BankKey::generate("bank").unwrap();
+        let books = Books {
+            lemmas: Lemmas::new(vinet_prover::library(), 8, 4),
+            budget: Budget::new(cycles, memory),
+            ledger: Ledger::new(),
+            payment: Payment { tariff, bank: Some(bank.bank()) },
+            reach: Reach::new(false, 60, identity.public(), terrain.own.clone(), NOW),
+            sources: Sources::new(quotas, shut_off),
+        };
+        let (store, _) = Store::in_memory(&identity.public(), Options::default()).unwrap();
+        Bench {
+            authority: authority_key.authority(),
+            authority_key,
+            bank,
+            admission: Admission::new(Arc::new(identity), policies, books, terrain, NOW),
+            table: FakeTable::default(),
+            lowerings: Lowerings::default(),
+            store: store.start(|| ()).unwrap(),
+        }
     }
 
     fn user(&self, address: &str) -> User {
@@ -180,23 +225,115 @@ impl Bench {
         }
     }
 
-    /// All the way: opened, judged, closed.
-    fn upload(&mut self, user: &User, terms: Terms, now: Now) -> Reply {
-        let upload = Upload::sign(terms, &user.identity);
-        match self.admission.open(upload, &user.ownership, true, now) {
-            Opened::Answer(reply) => *reply,
-            Opened::Judge { terms, policy, lemmas, case } => {
-                let verdict = judge(&terms, &policy, &lemmas, Verify::Proof, &Lowerings::default());
-                self.admission.close(case, *terms, verdict, now, &mut self.table)
+    fn open(&mut self, user: &User, terms: &Terms, now: Now) -> Opened {
+        self.admission.open(Upload::sign(terms.clone(), &user.identity), &user.ownership, now)
+    }
+
+    /// The rejection that is known without the judges.
+    fn rejected_at_once(&mut self, user: &User, terms: &Terms) -> Reply {
+        match self.open(user, terms, NOW) {
+            Opened::Rejected(why) => Reply::Rejected(why),
+            other => panic!("{other:?}"),
+        }
+    }
+
+    /// What the store says: everything that is to be durable has to make sense to it.
+    fn kept(&mut self) -> Done {
+        loop {
+            match self.store.committed() {
+                Some(((), result)) => return result.expect("what admission says is consistent"),
+                None => std::thread::yield_now(),
             }
         }
+    }
+    fn keep(&mut self, transaction: Transaction) {
+        self.store.submit(transaction, ()).expect("there is room");
+        assert_eq!(self.kept(), Done::Committed);
+    }
+    fn settle(&mut self, mut outcome: Outcome) -> Option<Reply> {
+        if let Some(transaction) = outcome.transaction() {
+            self.keep(transaction);
+        }
+        self.admission.settle(outcome, Ok(()))
+    }
+    fn again(&mut self, user: &User, answer: Answer) -> Reply {
+        match answer {
+            Answer::Bytes(bytes) => crate::requests::reply_of(&bytes),
+            Answer::Receipt(number) => Reply::Receipt(self.receipts(user, number - 1).remove(0)),
+        }
+    }
+    fn receipts(&mut self, user: &User, after: u64) -> Vec<Receipt> {
+        self.store.receipts(user.ownership.key(), after, 1_000, ()).unwrap();
+        match self.kept() {
+            Done::Receipts(receipts) => receipts,
+            Done::Committed => panic!("receipts were asked for"),
+        }
+    }
+
+    /// Opened, judged, decided, admitted, kept.
+    fn decide(&mut self, user: &User, terms: Terms, now: Now) -> Result<Decided, Reply> {
+        let (question, case) = match self.open(user, &terms, now) {
+            Opened::Rejected(why) => return Err(Reply::Rejected(why)),
+            Opened::Again(answer) => return Err(self.again(user, answer)),
+            Opened::Judge { question, case } => (question, case),
+        };
+        let signed = question.claim.verify().map_err(Rejection::from);
+        let verdict = signed.and_then(|()| question.judge(Verify::Proof, &self.lowerings));
+        let candidate = self.admission.decide(case, question.upload, verdict, now);
+        match candidate.and_then(|candidate| self.admission.admit(*candidate, now)) {
+            Ok((decided, transaction)) => {
+                self.keep(transaction);
+                Ok(decided)
+            }
+            Err(outcome) => Err(self.settle(outcome).expect("somebody asked")),
+        }
+    }
+
+    /// All the way: and published.
+    fn upload(&mut self, user: &User, terms: Terms, now: Now) -> Reply {
+        match self.decide(user, terms, now) {
+            Ok(decided) => self.publish(vec![decided], now).remove(0),
+            Err(reply) => reply,
+        }
+    }
+
+    fn publish(&mut self, decided: Vec<Decided>, now: Now) -> Vec<Reply> {
+        let decided = decided.into_iter().map(|decided| ((), decided)).collect();
+        let published = self.admission.publish(decided, now, &mut self.table);
+        let answer = |((), published)| match published {
+            Ok(reply) => reply,
+            Err(outcome) => self.settle(outcome).expect("somebody asked"),
+        };
+        published.into_iter().map(answer).collect()
     }
 
     fn withdraw(&mut self, user: &User, instance: u64, now: Now) -> Reply {
         let router = self.admission.router;
         let nonce = fresh_nonce().unwrap();
         let request = Withdraw::sign(router, instance, nonce, now.wall_s + 60, &user.identity);
-        self.admission.withdraw(&request, &user.ownership, now, &mut self.table)
+        self.send_withdraw(user, &request, now)
+    }
+
+    fn send_withdraw(&mut self, user: &User, request: &Withdraw, now: Now) -> Reply {
+        match self.admission.open_withdraw(request, &user.ownership, now) {
+            Ok((claim, open)) => {
+                let verdict = claim.verify().map_err(Rejection::from);
+                let outcome = self.admission.withdraw(open, verdict, now, &mut self.table);
+                self.settle(outcome).expect("somebody asked")
+            }
+            Err(Ok(answer)) => self.again(user, answer),
+            Err(Err(why)) => Reply::Rejected(why),
+        }
+    }
+
+    /// Ends what has run out; gives the instances.
+    fn expire(&mut self, now: Now) -> Vec<u64> {
+        let reaped = self.admission.reap(usize::MAX, now, &mut self.table);
+        let end = |(ended, outcome): (Ended, Outcome)| {
+            assert_eq!(self.settle(outcome), None);
+            ended.instance
+        };
+        reaped.into_iter().map(end).collect()
     }
 
     fn used(&self) -> (u64, u64) {
@@ -204,11 +341,18 @@ impl Bench {
     }
 
     /// Everything that a rejection must leave as it was.
-    fn state(&self) -> (usize, usize, usize, (u64, u64), usize) {
+    fn state(&self) -> State {
         let a = &self.admission;
-        (a.programs.len(), a.by_owner.len(), a.wheel.len(), self.used(), a.receipts.len() + a.pending.len())
+        a.ledger.audit().unwrap();
+        let (holds, _) = a.ledger.open_holds();
+        (a.programs.len(), a.by_owner.len(), a.wheel.len(), self.used(), a.budget.groups() + holds)
     }
 }
+
+type State = (usize, usize, usize, (u64, u64), usize);
+
+/// A register with nothing in it.
+const EMPTY: State = (0, 0, 0, (0, 0), 0);
 
 struct User {
     identity: Identity,
@@ -256,40 +400,8 @@ fn a_lawful_program_is_installed_listed_shown_and_withdrawn() {
     assert_eq!(code(&bench.admission.show(1, &other, NOW, &bench.table)), "not-found");
     assert!(matches!(bench.withdraw(&user, 1, NOW), Reply::Withdrawn(status) if status.instance == 1));
     assert_eq!(code(&bench.withdraw(&user, 1, NOW)), "not-found");
-    assert_eq!(bench.state(), (0, 0, 0, (0, 0), 0));
+    assert_eq!(bench.state(), EMPTY);
     assert!(bench.table.installed.is_empty());
-}
-
-#[test]
-fn the_receipts_of_an_owner_make_one_chain() {
-    let mut bench = Bench::new();
-    let users = [bench.user("198.51.100.7"), bench.user("198.51.100.8")];
-    let mut receipts = [Vec::new(), Vec::new()];
-    for (round, blocked) in (0u8..).zip(["192.0.2.66/32", "192.0.2.67/32", "192.0.2.68/32"]) {
-        for (user, receipts) in users.iter().zip(&mut receipts) {
-            let terms = bench.terms(user, &firewall(&[prefix(blocked)], 120), NOW);
-            let reply = bench.upload(user, Terms { nonce: [round; 16], ..terms }, NOW);
-            let Reply::Receipt(receipt) = reply else { panic!("{reply:?}") };
-            receipts.push(receipt);
-        }
-    }
-    let router = bench.authority.router(bench.admission.identity.certificate(), NOW.wall_s).unwrap();
-    for (user, receipts) in users.iter().zip(&receipts) {
-        assert_eq!(receipt::verify_chain(receipts, &router), Ok(()));
-        assert_eq!((receipts.len(), receipts[0].terms().account), (3, user.ownership.key()));
-    }
-}
-
-#[test]
-fn what_is_not_served_is_said() {
-    let mut bench = Bench::new();
-    let user = bench.user("198.51.100.7");
-    let good = bench.terms(&user, &firewall(&[prefix("192.0.2.66/32")], 30), NOW);
-    for terms in [Terms { payment: 1, ..good.clone() }, Terms { monitor: true, ..good }] {
-        let reply = bench.upload(&user, Terms { nonce: fresh_nonce().unwrap(), ..terms }, NOW);
-        assert_eq!(code(&reply), "not-served");
-    }
-    assert_eq!(bench.state(), (0, 0, 0, (0, 0), 0));
 }
 
 #[test]
@@ -298,15 +410,16 @@ fn a_lifetime_ends_by_itself_and_not_early() {
     let user = bench.user("198.51.100.7");
     let terms = bench.terms(&user, &firewall(&[prefix("192.0.2.66/32")], 30), NOW);
     bench.upload(&user, terms, NOW);
-    assert!(bench.admission.expire(later(29), &mut bench.table).is_empty());
-    // A table that cannot let go now keeps the program and its capacity; a second later it is tried again.
+    assert!(bench.expire(later(29)).is_empty());
+    // A table that cannot let go now keeps the program and its capacity; it is tried again.
     bench.table.stuck = true;
-    assert!(bench.admission.expire(later(30), &mut bench.table).is_empty());
-    assert_ne!(bench.used().0, 0);
+    assert!(bench.expire(later(30)).is_empty());
+    assert_eq!((bench.used().0 > 0, bench.admission.doomed()), (true, 1));
     bench.table.stuck = false;
-    let ended = bench.admission.expire(later(32), &mut bench.table);
-    assert_eq!(ended, [Ended { instance: 1, owner: user.ownership.principal() }]);
-    assert_eq!(bench.state(), (0, 0, 0, (0, 0), 0));
+    assert_eq!(bench.expire(later(30)), [1]);
+    assert_eq!(bench.state(), EMPTY);
+    let events = bench.admission.events().after(&user.ownership.principal(), 0);
+    assert_eq!((events.len(), events[0].code()), (1, "expired"));
 }
 
 #[test]
@@ -330,53 +443,18 @@ fn an_upload_that_is_being_checked_is_not_checked_twice() {
     let mut bench = Bench::new();
     let user = bench.user("198.51.100.7");
     let terms = bench.terms(&user, &firewall(&[prefix("192.0.2.66/32")], 30), NOW);
-    let open = |bench: &mut Bench| {
-        bench.admission.open(Upload::sign(terms.clone(), &user.identity), &user.ownership, true, NOW)
-    };
-    let Opened::Judge { case, .. } = open(&mut bench) else { panic!() };
-    let Opened::Answer(reply) = open(&mut bench) else { panic!() };
-    assert_eq!(code(&reply), "in-progress");
-    let reply = bench.admission.drop_case(case, rejected("busy", "later"));
-    assert_eq!(code(&reply), "busy");
-    assert_eq!(bench.state(), (0, 0, 0, (0, 0), 0));
-}
-
-#[test]
-fn one_owner_cannot_fill_the_judges_and_who_finds_them_busy_may_ask_again() {
-    let mut bench = Bench::new();
-    let users = ["198.51.100.7", "198.51.100.8"].map(|address| bench.user(address));
-    let program = firewall(&[prefix("192.0.2.66/32")], 30);
-    let open = |bench: &mut Bench, user: &User, terms: &Terms, free| {
-        bench.admission.open(Upload::sign(terms.clone(), &user.identity), &user.ownership, free, NOW)
-    };
-    let mut cases = Vec::new();
-    for _ in 0..CASES_PER_OWNER_MAX {
-        let terms = bench.terms(&users[0], &program, NOW);
-        let Opened::Judge { case, .. } = open(&mut bench, &users[0], &terms, true) else { panic!() };
-        cases.push(case);
-    }
-    let one_more = bench.terms(&users[0], &program, NOW);
-    let Opened::Answer(reply) = open(&mut bench, &users[0], &one_more, true) else { panic!() };
-    assert_eq!(code(&reply), "busy");
-    let others = bench.terms(&users[1], &program, NOW);
-    let Opened::Answer(reply) = open(&mut bench, &users[1], &others, false) else { panic!() };
-    assert_eq!(code(&reply), "busy");
-    // The very same upload is good a moment later: its nonce was not used up.
-    let Opened::Judge { case, .. } = open(&mut bench, &users[1], &others, true) else { panic!() };
-    cases.push(case);
-    let first = cases.swap_remove(0);
-    bench.admission.drop_case(first, rejected("busy", "later"));
-    let Opened::Judge { case, .. } = open(&mut bench, &users[0], &one_more, true) else { panic!() };
-    cases.push(case);
-    for case in cases {
-        bench.admission.drop_case(case, rejected("busy", "later"));
-    }
-    assert_eq!((bench.state(), bench.admission.pending_of.len()), ((0, 0, 0, (0, 0), 0), 0));
+    let Opened::Judge { case, .. } = bench.open(&user, &terms, NOW) else { panic!() };
+    assert_eq!(code(&bench.rejected_at_once(&user, &terms)), "in-progress");
+    let outcome = bench.admission.drop_case(case, rejected("busy", "later"));
+    assert_eq!(code(&bench.settle(outcome).unwrap()), "busy");
+    assert_eq!(bench.state(), EMPTY);
+    // It came to nothing, so the very same may be sent again.
+    instance(&bench.upload(&user, terms, NOW));
 }
 
 #[test]
 fn every_lie_and_every_excess_is_rejected_by_name_and_changes_nothing() {
-    let mut bench = Bench::with(1_000_000_000, 1 << 30, 1);
+    let mut bench = Bench::with(Deal { per_owner: 1, ..Deal::default() });
     let user = bench.user("198.51.100.7");
     let other = bench.user("198.51.100.8");
     let good = bench.terms(&user, &firewall(&[prefix("192.0.2.66/32")], 30), NOW);
@@ -417,9 +495,11 @@ fn a_request_signed_by_another_key_is_rejected() {
     let thief = bench.user("198.51.100.8");
     let terms = bench.terms(&user, &firewall(&[prefix("192.0.2.66/32")], 30), NOW);
     let upload = Upload::sign(terms, &thief.identity);
-    let Opened::Answer(reply) = bench.admission.open(upload, &user.ownership, true, NOW) else { panic!() };
-    assert_eq!(code(&reply), "bad-signature");
-    assert_eq!(bench.state(), (0, 0, 0, (0, 0), 0));
+    let Opened::Judge { question, case } = bench.admission.open(upload, &user.ownership, NOW) else { panic!() };
+    let verdict = question.claim.verify().map_err(Rejection::from).map(|()| unreachable!("another key signed it"));
+    let outcome = bench.admission.decide(case, question.upload, verdict, NOW).unwrap_err();
+    assert_eq!(code(&bench.settle(outcome).unwrap()), "bad-signature");
+    assert_eq!(bench.state(), EMPTY);
 }
 
 #[test]
@@ -435,18 +515,24 @@ fn a_forged_proof_is_rejected_and_names_the_instruction() {
         terms.nonce = fresh_nonce().unwrap();
         let reply = bench.upload(&user, terms.clone(), NOW);
         assert!(matches!(reply, Reply::Rejected(_)), "{reply:?}");
-        assert_eq!(bench.state(), (0, 0, 0, (0, 0), 0));
+        assert_eq!(bench.state(), EMPTY);
     }
     // With the router's own analysis no proof is needed, and this one finds none either.
-    let policy = Arc::new(policy());
-    terms.proof = None;
     let lowerings = Lowerings::default();
-    let why = judge(&terms, &policy, &vinet_prover::library(), Verify::Static, &lowerings).unwrap_err();
+    let judge = |terms: &Terms, verify| {
+        let upload = Box::new(Upload::sign(terms.clone(), &user.identity));
+        let claim = upload.claim(user.ownership.key());
+        let (policy, lemmas) = (Arc::new(policy()), vinet_prover::library());
+        Question { claim, upload, policy, lemmas, now_s: NOW.wall_s }.judge(verify, &lowerings)
+    };
+    terms.proof = None;
+    let why = judge(&terms, Verify::Static).unwrap_err();
     assert_eq!(why.code(), "not-analysed", "{}", why.text());
-    let mut unproven = honest;
-    unproven.proof = None;
-    judge(&unproven, &policy, &vinet_prover::library(), Verify::Either, &lowerings).unwrap();
-    judge(&unproven, &policy, &vinet_prover::library(), Verify::Static, &lowerings).unwrap();
+    let unproven = Terms { proof: None, ..honest.clone() };
+    for verify in [Verify::Either, Verify::Static] {
+        assert!(judge(&unproven, verify).unwrap().proof.is_some(), "what was checked is kept");
+    }
+    assert!(judge(&honest, Verify::Either).unwrap().proof.is_none(), "it is in the upload");
 }
 
 #[test]
@@ -461,13 +547,13 @@ fn an_any_source_program_and_a_wide_prefix_are_about_the_controlled_sources() {
 
 #[test]
 fn load_above_the_capacity_is_rejected_and_names_what_is_free() {
-    let mut bench = Bench::with(100_000, 1 << 30, 100);
+    let mut bench = Bench::with(Deal { cycles: 100_000, ..Deal::default() });
     let user = bench.user("198.51.100.7");
     let terms = bench.terms(&user, &firewall(&[prefix("192.0.2.66/32")], 30), NOW);
     let reply = bench.upload(&user, Terms { packet_rate: 100_000, ..terms.clone() }, NOW);
     assert_eq!(code(&reply), "no-capacity");
     assert!(text(&reply).contains("only 100000 are free"), "{reply:?}");
-    assert_eq!(bench.state(), (0, 0, 0, (0, 0), 0));
+    assert_eq!(bench.state(), EMPTY);
     let fits = u32::try_from(100_000 / terms.complexity).unwrap();
     instance(&bench.upload(&user, Terms { packet_rate: fits, nonce: [3; 16], ..terms }, NOW));
 }
@@ -479,7 +565,79 @@ fn a_table_that_cannot_take_a_program_leaves_no_trace() {
     bench.table.stuck = true;
     let terms = bench.terms(&user, &firewall(&[prefix("192.0.2.66/32")], 30), NOW);
     assert_eq!(code(&bench.upload(&user, terms, NOW)), "table");
-    assert_eq!(bench.state(), (0, 0, 0, (0, 0), 0));
+    assert_eq!(bench.state(), EMPTY);
+    // The store had it already, so its end is among the receipts.
+    let receipts = bench.receipts(&user, 0);
+    let router = bench.authority.router(bench.admission.identity.certificate(), NOW.wall_s).unwrap();
+    assert_eq!((receipts.len(), receipt::verify_chain(&receipts, &router)), (2, Ok(())));
+    let ended = ReceiptSubject::Ended { instance: 1, why: Ending::Displaced };
+    assert_eq!(receipts[1].terms().subject, ended);
+}
+
+#[test]
+fn of_programs_that_are_published_together_one_at_fault_stops_no_other() {
+    let mut bench = Bench::new();
+    let user = bench.user("198.51.100.7");
+    let mut decide = || {
+        let terms = bench.terms(&user, &firewall(&[prefix("192.0.2.66/32")], 30), NOW);
+        bench.decide(&user, terms, NOW).unwrap()
+    };
+    let decided = vec![decide(), decide(), decide()];
+    // What is not in force is not shown, and cannot be withdrawn.
+    assert_eq!(code(&bench.withdraw(&user, 1, NOW)), "not-found");
+    bench.table.refused.insert(InstallId(2));
+    let replies = bench.publish(decided, NOW);
+    assert_eq!((instance(&replies[0]), code(&replies[1]), instance(&replies[2])), (1, "table", 3));
+    assert_eq!(bench.table.installed, BTreeSet::from([InstallId(1), InstallId(3)]));
+    assert_eq!(bench.state().0, 2);
+}
+
+#[test]
+fn owners_of_one_program_are_counted_once_and_the_first_ones_end_stops_no_other() {
+    let mut bench = Bench::new();
+    let users = ["198.51.100.7", "198.51.100.8", "198.51.100.9"].map(|address| bench.user(address));
+    let program = firewall(&[prefix("192.0.2.66/32")], 300);
+    let mut instances = Vec::new();
+    let mut load = 0;
+    for (user, packet_rate) in users.iter().zip([1_000, 3_000, 2_000]) {
+        let terms = Terms { packet_rate, ..bench.terms(user, &program, NOW) };
+        load = load.max(terms.complexity * u64::from(packet_rate));
+        instances.push(instance(&bench.upload(user, terms, NOW)));
+        assert_eq!((bench.used().0, bench.admission.budget.groups()), (load, 1));
+    }
+    let other = bench.terms(&users[0], &firewall(&[prefix("192.0.2.67/32")], 300), NOW);
+    let others = other.complexity * 1_000;
+    instance(&bench.upload(&users[0], other, NOW));
+    assert_eq!(bench.used().0, load + others);
+    // The first goes, then the one with the most.
+    assert!(matches!(bench.withdraw(&users[0], instances[0], NOW), Reply::Withdrawn(_)));
+    assert_eq!(bench.used().0, load + others);
+    assert!(bench.table.installed.contains(&InstallId(instances[1])));
+    assert!(matches!(bench.withdraw(&users[1], instances[1], NOW), Reply::Withdrawn(_)));
+    assert_eq!(bench.used().0, load / 3 * 2 + others);
+    assert!(bench.table.installed.contains(&InstallId(instances[2])));
+    assert_eq!(bench.expire(later(301)).len(), 2);
+    assert_eq!(bench.state(), EMPTY);
+}
+
+#[test]
+fn a_withdrawal_counts_once_and_its_copies_get_its_answer() {
+    let mut bench = Bench::new();
+    let user = bench.user("198.51.100.7");
+    let terms = bench.terms(&user, &firewall(&[prefix("192.0.2.66/32")], 30), NOW);
+    let number = instance(&bench.upload(&user, terms, NOW));
+    let router = bench.admission.router;
+    let thief = bench.user("198.51.100.8");
+    let forged = Withdraw::sign(router, number, [1; 16], NOW.wall_s + 60, &thief.identity);
+    assert_eq!(code(&bench.send_withdraw(&user, &forged, NOW)), "bad-signature");
+    let request = Withdraw::sign(router, number, [2; 16], NOW.wall_s + 60, &user.identity);
+    let first = bench.send_withdraw(&user, &request, NOW);
+    assert!(matches!(first, Reply::Withdrawn(_)), "{first:?}");
+    assert_eq!(bench.send_withdraw(&user, &request, later(5)), first);
+    let late = Withdraw::sign(router, number, [3; 16], NOW.wall_s - 1, &user.identity);
+    assert_eq!(code(&bench.send_withdraw(&user, &late, NOW)), "expired");
+    let elsewhere = Withdraw::sign(user.identity.public(), number, [4; 16], NOW.wall_s + 60, &user.identity);
+    assert_eq!(code(&bench.send_withdraw(&user, &elsewhere, NOW)), "wrong-router");
 }
 
 #[test]
@@ -510,7 +668,7 @@ proptest! {
     #![proptest_config(ProptestConfig { cases: 8, ..ProptestConfig::default() })]
     #[test]
     fn capacity_comes_back_exactly(steps in prop::collection::vec((0u8..4, 0u8..4, any::<u16>()), 50..400)) {
-        let mut bench = Bench::with(3_000_000, 1 << 30, 16);
+        let mut bench = Bench::with(Deal { cycles: 3_000_000, per_owner: 16, ..Deal::default() });
         let users = ["198.51.100.7", "198.51.100.8", "198.51.100.9", "198.51.100.10"].map(|a| bench.user(a));
         let mut seconds = 0;
         for (what, who, value) in steps {
@@ -533,18 +691,22 @@ proptest! {
                 }
                 _ => {
                     seconds += u64::from(value) % 20;
-                    bench.admission.expire(later(seconds), &mut bench.table);
+                    bench.expire(later(seconds));
                 }
             }
             let a = &bench.admission;
-            let cycles: u64 = a.programs.values().map(|i| i.hold.cycles_per_second()).sum();
-            prop_assert_eq!(bench.used().0, cycles);
+            let mut counted: BTreeMap<_, u64> = BTreeMap::new();
+            for hold in a.programs.values().map(|i| &i.hold) {
+                let most = counted.entry(hold.group()).or_default();
+                *most = (*most).max(hold.load().cycles_per_second);
+            }
+            prop_assert_eq!(bench.used().0, counted.values().sum::<u64>());
+            prop_assert_eq!(a.budget.groups(), counted.len());
             prop_assert_eq!(a.programs.len(), a.wheel.len());
-            prop_assert_eq!(a.programs.len(), a.receipts.len());
             prop_assert_eq!(a.programs.len(), bench.table.installed.len());
             prop_assert_eq!(a.programs.len(), a.by_owner.values().map(BTreeSet::len).sum::<usize>());
         }
-        bench.admission.expire(later(seconds + 100), &mut bench.table);
-        prop_assert_eq!(bench.state(), (0, 0, 0, (0, 0), 0));
+        bench.expire(later(seconds + 100));
+        prop_assert_eq!(bench.state(), EMPTY);
     }
 }

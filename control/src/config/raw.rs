@@ -12,6 +12,7 @@ use vinet_fastpath::expander::RULES_MAX;
 use vinet_session::identity::PublicKey;
 use vinet_trusted::addr::{Addr, Prefix};
 
+use super::money::{self, RawPayment, RawStore};
 use super::schedule::{self, RawSchedule};
 use super::sources::{self, RawSources};
 use crate::reload::Keys;
@@ -38,6 +39,10 @@ struct RawConfig {
     #[serde(default)]
     expand: Vec<RawExpand>,
     #[serde(default)]
+    store: RawStore,
+    #[serde(default)]
+    payment: RawPayment,
+    #[serde(default)]
     schedule: RawSchedule,
     #[serde(default)]
     sources: RawSources,
@@ -53,6 +58,7 @@ struct RawRouter {
     authority: PathBuf,
     policies: Spanned<Vec<PathBuf>>,
     revocations: Option<PathBuf>,
+    directory: Option<PathBuf>,
     #[serde(default)]
     verify: Verify,
     run_dir: Option<PathBuf>,
@@ -200,7 +206,7 @@ impl Source<'_> {
         let what = format!("{} is not in {} to {}", value.get_ref(), range.start(), range.end());
         Err(self.invalid(&value.span(), key, what))
     }
-    fn in_folder(&self, path: PathBuf) -> PathBuf {
+    pub(super) fn in_folder(&self, path: PathBuf) -> PathBuf {
         if path.is_absolute() { path } else { self.file.parent().unwrap_or(Path::new("")).join(path) }
     }
 }
@@ -234,6 +240,7 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
     let routes = routes(&source, raw.route, &ports)?;
     let mempool = mempool(&source, raw.mempool, &ports, &workers)?;
     let expand = expand(&source, raw.expand)?;
+    let (store, payment) = (money::store(&source, raw.store)?, money::payment(&source, raw.payment)?);
     let schedule = schedule::schedule(&source, raw.schedule, &control.limits)?;
     let sources = sources::rules(&source, raw.sources)?;
     Ok(Config {
@@ -256,6 +263,8 @@ pub(super) fn parse(file: &Path, text: &str) -> Result<Config, ConfigError> {
         routes,
         mempool,
         expand,
+        store,
+        payment,
         schedule,
         sources,
         metrics: Metrics { listen: raw.metrics.listen },
@@ -279,6 +288,7 @@ fn router(source: &Source<'_>, raw: RawRouter) -> Result<Router, ConfigError> {
         authority: source.in_folder(raw.authority),
         policies: raw.policies.into_inner().into_iter().map(|path| source.in_folder(path)).collect(),
         revocations: raw.revocations.map(|path| source.in_folder(path)),
+        directory: raw.directory.map(|path| source.in_folder(path)),
         verify: raw.verify,
         run_dir: raw.run_dir.unwrap_or_else(|| PathBuf::from("/run/vinet")),
     })
@@ -370,7 +380,7 @@ fn control(source: &Source<'_>, raw: RawControl, router: &Router, workers: &Work
             1..=600,
         )?,
         idle_timeout_s: source.number(l.idle_timeout_s, "[control.limits] idle_timeout_s", 60, 1..=86_400)?,
-        checks_queued: source.number(l.checks_queued, "[control.limits] checks_queued", 256, 1..=65_536)?,
+        checks_queued: source.number(l.checks_queued, "[control.limits] checks_queued", 4096, 1..=65_536)?,
         programs: source.number(l.programs, "[control.limits] programs", 1_000_000, 1..=16_777_216)?,
         programs_per_owner: source.number(
             l.programs_per_owner,

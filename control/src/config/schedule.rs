@@ -57,7 +57,7 @@ pub(super) fn schedule(source: &Source<'_>, raw: RawSchedule, limits: &Limits) -
         whole,
         per_class: source.number(raw.per_class, "[schedule] per_class", whole, 1..=65_536)?,
         per_interface: source.number(raw.per_interface, "[schedule] per_interface", whole, 1..=65_536)?,
-        per_owner: source.number(raw.per_owner, "[schedule] per_owner", 64, 1..=65_536)?,
+        per_owner: source.number(raw.per_owner, "[schedule] per_owner", 1024, 1..=65_536)?,
         age_max_us: source.number(raw.age_max_ms, "[schedule] age_max_ms", 10_000, 1..=600_000)? * 1_000,
         // The range above leaves out 0.
         ageing: NonZeroU32::new(ageing).unwrap_or(NonZeroU32::MIN),

@@ -249,7 +249,7 @@ impl<H: PortHandle> Core<H> {
         self.server.set_limits(limits);
         self.office.admission.set_limits(&limits);
         self.office.admission.set_capacity(config.capacity.cycles_per_second, config.capacity.memory_bytes);
-        self.office.admission.set_policies(policies.clone(), vinet_session::payment::Tariff::FREE);
+        self.office.admission.set_policies(policies.clone(), config.payment.tariff);
         if config.control.log_format != self.config.control.log_format {
             log::set_form(config.control.log_format);
         }

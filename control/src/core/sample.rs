@@ -46,7 +46,7 @@ impl<H: PortHandle> Core<H> {
             table_bytes: table.memory_bytes(),
             retired: table.retired(),
             decisions: admission.decisions(),
-            checks_pending: self.office.judges.pending(),
+            checks_pending: self.office.checks_pending(),
             sessions: (self.server.len(), self.server.half_open()),
             session_counters: self.server.counters(),
             plane: self.plane.as_ref().map(|plane| plane.counters()),

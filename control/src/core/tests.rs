@@ -9,7 +9,7 @@ use std::path::PathBuf;
 
 use vinet_fastpath::port::memory::{MemoryConfig, MemoryHandle, MemoryPool, MemoryPort};
 use vinet_session::identity::{AuthorityKey, Subject, Validity, parse_principal};
-use vinet_session::message::{Class, NewLemma, Tariff, Terms, Upload, Withdraw, fresh_nonce};
+use vinet_session::message::{Class, NewLemma, Reply, Request, Tariff, Terms, Upload, Withdraw, fresh_nonce};
 use vinet_session::policy_file;
 use vinet_trusted::check::check;
 use vinet_trusted::policy::{Policy, PrincipalKind};
@@ -56,6 +56,7 @@ impl Testbed {
             cores = [{core}]
             [control]
             listen = ["127.0.0.1:0"]
+            reach = "off"
             [[port]]
             name = "edge"
             device = "net_null0"

@@ -11,8 +11,9 @@ use vinet_session::Now;
 use vinet_session::message::ProgramStatus;
 use vinet_trusted::addr::Principal;
 
-use super::{Core, Office, why};
+use super::{Core, why};
 use crate::admin::{Command, Peer};
+use crate::office::Office;
 use crate::plane::Plane;
 use crate::server::Server;
 
@@ -169,7 +170,7 @@ fn sessions(office: &Office, server: &Server, verify: &str) -> Value {
         "counters": server.counters(),
         "admission": office.admission.decisions(),
         "verify": verify,
-        "checks_pending": office.judges.pending(),
+        "checks_pending": office.checks_pending(),
         "lemmas": office.admission.lemmas().kept(),
         "capacity": {
             "cycles_per_second": budget.cycles_per_second(),

@@ -8,10 +8,11 @@ use serde_json::{Value, json};
 use vinet_session::Now;
 use vinet_trusted::addr::{Addr, Prefix};
 
-use super::{Office, view};
+use super::view;
 use crate::admin::Pair;
 use crate::config::Config;
 use crate::kernel::mirror::Target;
+use crate::office::Office;
 use crate::plane::Plane;
 
 /// The answer to `why`.

@@ -1,6 +1,6 @@
 use super::bank::{Deposit, DepositError};
 use super::*;
-use crate::capacity::Budget;
+use crate::capacity::{Budget, load};
 use vinet_session::identity::{AuthorityKey, RouterPeer, Subject, Validity};
 use vinet_session::payment::{BankKey, Credit, CreditTerms};
 use vinet_session::receipt::{Ending, verify_chain};
@@ -294,7 +294,7 @@ fn a_million_installs_and_ends_at_random_give_money_and_capacity_back_exactly() 
     for _ in 0..1_000_000 {
         if random.below(5) < 3 {
             let (rate, price) = (random.below(5_000) as u32, random.below(5_000));
-            let Ok(share) = budget.take(1, rate, u64::from(rate) / 3, 2) else {
+            let Ok(share) = budget.take(load(1, rate, u64::from(rate) / 3, 2), None) else {
                 no_capacity += 1;
                 continue;
             };
@@ -329,4 +329,13 @@ fn a_million_installs_and_ends_at_random_give_money_and_capacity_back_exactly() 
     assert_eq!(ledger.balance(&account), Balance { free: PAID_IN, held: 0, receipts: 0 });
     assert_eq!((ledger.open_holds(), ledger.books().escrow), ((0, 0), 0));
     ledger.audit().unwrap();
+}
+
+#[test]
+fn holds_of_nothing_leave_no_account_behind() {
+    let mut ledger = Ledger::new();
+    let holds = [(); 3].map(|()| ledger.hold(&key(1), 0).unwrap());
+    assert_eq!(ledger.len(), 1);
+    holds.into_iter().for_each(|hold| ledger.release(hold));
+    assert_eq!((ledger.len(), ledger.open_holds()), (0, (0, 0)));
 }

@@ -6,6 +6,7 @@ use std::io::{self, Read, Write};
 use std::net::IpAddr;
 
 use mio::net::TcpStream;
+use vinet_session::identity::PublicKey;
 use vinet_session::message::Reply;
 use vinet_session::{Now, ServerEvent, SessionError};
 use vinet_trusted::addr::Principal;
@@ -145,6 +146,10 @@ impl Connection {
             Some(owner) => (Some(owner.principal()), None),
             None => (None, Some(self.site)),
         }
+    }
+
+    pub(super) fn is_of(&self, key: &PublicKey) -> bool {
+        self.session.peer().is_some_and(|owner| owner.key() == *key)
     }
 
     /// Who it is, for the log.

@@ -21,11 +21,13 @@ struct Table {
 }
 
 impl ProgramTable for Table {
-    fn install(&mut self, install: Install) -> Result<(), InstallError> {
+    fn install_all(&mut self, installs: Vec<Install>) -> Result<(), InstallError> {
         if self.stuck {
             return Err(InstallError::RetiredFull { retired: 1 });
         }
-        assert!(install.id.0 >= OWN_IDS_FROM && self.installed.insert(install.id), "{} was used before", install.id);
+        for Install { id, .. } in installs {
+            assert!(id.0 >= OWN_IDS_FROM && self.installed.insert(id), "{id} was used before");
+        }
         Ok(())
     }
     fn withdraw(&mut self, id: InstallId) -> Result<(), InstallError> {
