@@ -2,6 +2,7 @@
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
 .PHONY: help demo test unit test-virtio-pci test-capsule build bench verify benchmarks soak package setup clean
+.PHONY: help demo test unit test-crash test-virtio-pci test-capsule build bench verify benchmarks soak setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' Makefile
@@ -24,6 +25,10 @@ test-capsule: ## set up, then lint and run the port tests over the crate capsule
 unit: ## everything but the end-to-end tests; needs no root once the packages are there
 	@scripts/setup.sh build
 	@scripts/test.sh unit
+
+test-crash: ## set up, and kill the store under load 300 times, adding everything up each time; KILLS=5000 for more
+	@scripts/setup.sh build
+	@scripts/test-crash.sh $(KILLS)
 
 test-virtio-pci: ## set up, build, and route through an emulated machine with virtio NICs on PCI; not in `make test` (root)
 	@scripts/setup.sh virtio
