@@ -200,6 +200,11 @@ impl FlowTable {
         }
     }
 
+    /// The name of the program in a slot, which a worker has just found.
+    pub(crate) fn id_of(&self, slot: u32) -> InstallId {
+        self.programs.program(slot).id
+    }
+
     /// The counts of programs.
     #[inline]
     pub(crate) fn counters(&self) -> &ProgramCounters {

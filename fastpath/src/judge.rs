@@ -82,6 +82,10 @@ impl Lane {
     pub(crate) fn pair(&self, wide: &Wide) -> (Addr, Addr) {
         if self.is_v6 { (Addr::V6(wide.src), Addr::V6(wide.dst)) } else { (Addr::V4(self.src), Addr::V4(self.dst)) }
     }
+    /// Whether it is an IP packet that could be read, and so has addresses.
+    pub(crate) fn is_ip(&self) -> bool {
+        self.l3_len > 0
+    }
     /// Whether it goes on, and so meets programs.
     #[inline]
     pub(crate) fn goes_on(&self) -> bool {

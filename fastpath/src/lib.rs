@@ -27,5 +27,6 @@ pub mod router;
 pub mod settings;
 pub mod slow_path;
 pub(crate) mod sync;
+pub mod trace;
 mod window;
 mod worker;

@@ -18,6 +18,7 @@ use crate::publication::Domain;
 use crate::queue::OutputQueue;
 use crate::settings::{PortSettings, Settings};
 use crate::slow_path::SlowPath;
+use crate::trace::Tracer;
 use crate::worker::{Parts, Remains, Worker};
 
 /// The most ports of one router.
@@ -48,6 +49,8 @@ pub struct Running<R, T: TxQueue, P> {
     pub resolve: ResolveReceiver,
     /// What the workers count.
     pub counters: Counters,
+    /// Copies of packets with what became of them.
+    pub tracer: Tracer,
     /// The workers themselves.
     pub workers: Workers<R, T, P>,
 }
@@ -193,6 +196,7 @@ where
     check(&settings, &ports, pools.len())?;
     let (domain, places) = Domain::new(workers);
     let (table, table_root) = TableWriter::new(domain.clone(), settings.table).map_err(StartError::Table)?;
+    let (tracer, tracing, trace_ends) = Tracer::new(domain.clone());
     let (fib, fib_root) = FibWriter::new(domain);
     let (counters, boards) = Counters::new(workers, ports.len());
     let (slow_path, slow_path_ends) = SlowPath::new(workers, ports.len(), &settings.slow_path);
@@ -224,12 +228,14 @@ where
     let mut running =
         Workers { threads: Vec::new(), stop: stop.clone(), counters: counters.clone(), settings: port_settings };
     let ends = output_queues.into_iter().zip(distributors).zip(rx.into_iter().zip(tx));
+    let boards = boards.into_iter().zip(trace_ends);
     let given = places.into_iter().zip(boards).zip(slow_path_ends).zip(pools).zip(ends);
-    for (((((place, board), slow_path), pool), ((queues, distributor), (rx, tx))), core) in
+    for (((((place, (board, trace)), slow_path), pool), ((queues, distributor), (rx, tx))), core) in
         given.zip(settings.cores.clone())
     {
         let worker = place.worker();
         let (table, fib, stop) = (table_root.clone(), fib_root.clone(), stop.clone());
+        let tracing = tracing.clone();
         let (resolve, faces) = (resolve_sender.clone(), faces.clone());
         let (register, settings) = (register.clone(), settings.clone());
         let (ready, started) = mpsc::channel();
@@ -243,8 +249,23 @@ where
                 }
             };
             let reader = place.join();
-            let parts =
-                Parts { reader, table, fib, stop, board, slow_path, resolve, faces, queues, rx, tx, distributor, pool };
+            let parts = Parts {
+                reader,
+                table,
+                fib,
+                tracing,
+                trace,
+                stop,
+                board,
+                slow_path,
+                resolve,
+                faces,
+                queues,
+                rx,
+                tx,
+                distributor,
+                pool,
+            };
             let poller = Worker::new(parts, &settings);
             let _ = ready.send(Ok(()));
             poller.run()
@@ -259,7 +280,7 @@ where
             .recv()
             .unwrap_or_else(|_| Err(StartError::Thread { worker, reason: "it ended before it polled".to_owned() }))?;
     }
-    Ok(Running { table, fib, slow_path, resolve, counters, workers: running })
+    Ok(Running { table, fib, slow_path, resolve, counters, tracer, workers: running })
 }
 
 /// Each worker's part in the distribution, where the packets of some port need one: several workers, and a device that

@@ -22,6 +22,7 @@ mod kernel;
 mod originate;
 mod programs;
 mod rarely;
+mod trace;
 mod windows;
 
 use std::sync::Arc;
@@ -47,8 +48,9 @@ use crate::publication::Reader;
 use crate::queue::{Flushed, OutputQueue};
 use crate::settings::{Idle, Settings};
 use crate::slow_path::SlowPathEnd;
+use crate::trace::{TraceEnd, TraceRoot};
 use programs::Ran;
-use windows::WindowRoom;
+use windows::{Mark, WindowRoom};
 
 /// Empty turns after which a worker that backs off sleeps.
 const EMPTY_TURNS_MAX: u32 = 200;
@@ -66,6 +68,7 @@ pub(crate) struct Worker<R, T: TxQueue, P> {
     reader: Reader,
     table: Arc<FlowTable>,
     fib: Arc<FibRoot>,
+    tracing: Arc<TraceRoot>,
     stop: Arc<AtomicBool>,
     board: CounterBoard,
     clock: Clock,
@@ -106,6 +109,7 @@ struct Exit<T: TxQueue, P> {
     /// Dropped packets, given back to their pool together.
     dropped: Burst<T::Buf>,
     tally: Tally,
+    trace: TraceEnd,
 }
 
 /// What a worker is given.
@@ -113,6 +117,8 @@ pub(crate) struct Parts<R, T: TxQueue, P> {
     pub(crate) reader: Reader,
     pub(crate) table: Arc<FlowTable>,
     pub(crate) fib: Arc<FibRoot>,
+    pub(crate) tracing: Arc<TraceRoot>,
+    pub(crate) trace: TraceEnd,
     pub(crate) stop: Arc<AtomicBool>,
     pub(crate) board: CounterBoard,
     pub(crate) slow_path: SlowPathEnd,
@@ -145,6 +151,7 @@ where
             reader: parts.reader,
             table: parts.table,
             fib: parts.fib,
+            tracing: parts.tracing,
             stop: parts.stop,
             board: parts.board,
             clock: Clock::get(),
@@ -174,6 +181,7 @@ where
                 expander: Expander::new(&settings.expand, settings.expand_limits).map(Box::new),
                 dropped: Burst::new(),
                 tally: Tally::new(ports),
+                trace: parts.trace,
             },
         }
     }
@@ -293,6 +301,10 @@ where
         let found = meets_programs.then(|| self.table.look_up(&self.reader, &mut self.scratch));
 
         // Act, in order.
+        if let Some(order) = self.tracing.order(&self.reader) {
+            self.exit.act_traced(&mut self.burst, &self.lanes, found, order, &context);
+            return self.exit.free_dropped();
+        }
         let wanted = found.map_or(0, |found| found.lanes());
         for (number, (packet, (lane, wide))) in self.burst.drain().zip(lanes.iter().zip(&*wide)).enumerate() {
             let found = if wanted >> number & 1 == 0 { None } else { found.and_then(|found| found.get(number)) };
@@ -435,10 +447,26 @@ where
         found: &Found<'r>,
         context: &Context<'r>,
     ) {
-        match self.run_programs(packet.bytes(), pair, found, None, context) {
-            Ran::Forward => self.go_on(packet, lane, context),
+        let ran = self.run_programs(packet.bytes(), pair, found, None, context, &mut |_, _| ());
+        self.follow(packet, (lane, pair), ran, false, context);
+    }
+
+    /// Does with a packet what its programs decided. Whether it is traced matters where it waits for one.
+    #[inline]
+    fn follow(
+        &mut self,
+        packet: T::Buf,
+        lane: (&Lane, (Addr, Addr)),
+        ran: Ran<'_>,
+        is_traced: bool,
+        context: &Context<'_>,
+    ) {
+        match ran {
+            Ran::Forward => self.go_on(packet, lane.0, context),
             Ran::Drop(reason) => self.drop(packet, reason),
-            Ran::Wait { program, is_bystander } => self.wait(packet, (lane, pair), program, is_bystander, context),
+            Ran::Wait { program, is_bystander } => {
+                self.wait(packet, lane, program, Mark { is_bystander, is_traced }, context);
+            }
         }
     }
 

@@ -21,6 +21,7 @@ use vinet_fastpath::port::memory::{MemoryConfig, MemoryPool, MemoryPort};
 use vinet_fastpath::port::{Burst, PacketPool, Port, RxQueue, TxQueue};
 use vinet_fastpath::router::{self, PortQueues, Running};
 use vinet_fastpath::settings::{CoDelLimits, Discipline, ExpandLimits, ExpandRule, HoldLimits, Idle, Settings};
+use vinet_fastpath::trace::TraceOrder;
 use vinet_pktops::datagram::Sender;
 use vinet_pktops::generate::{Data, Generated, Kind};
 use vinet_trusted::addr::Principal;
@@ -158,7 +159,10 @@ fn every_packet_has_an_end_under_load_and_faults() {
         ..Settings::default()
     };
     let running = router::start(settings, queues, vec![pool.clone(); WORKERS], |_| Ok(())).expect("the router starts");
-    let Running { mut table, mut fib, mut slow_path, resolve, counters, workers } = running;
+    let Running { mut table, mut fib, mut slow_path, resolve, counters, mut tracer, workers } = running;
+    // Some packets are traced, and nobody takes the records of many.
+    let order = TraceOrder { src: None, dst: None, one_in: 5, bytes: 64 };
+    tracer.start(order).expect("workers pass");
     fib.publish(routes.build().expect("few hops")).expect("the first table");
 
     let done = Arc::new(AtomicBool::new(false));
@@ -246,7 +250,7 @@ fn every_packet_has_an_end_under_load_and_faults() {
                 packet_rate: 20_000,
                 over_budget,
                 generate_key: [0; 32],
-                monitor: false,
+                monitor: next % 3 == 0,
             });
             coming.push(next);
         }

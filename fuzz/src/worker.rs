@@ -94,7 +94,7 @@ impl Lab {
         let pool = MemoryPool::new(8192, FRAME_LEN_MAX);
         let settings = Settings { icmp, ..Settings::default() };
         let running = router::start(settings, queues, vec![pool.clone()], |_| Ok(())).expect("the router starts");
-        let Running { mut table, mut fib, slow_path, resolve, counters, workers } = running;
+        let Running { mut table, mut fib, slow_path, resolve, counters, workers, .. } = running;
         fib.publish(routes.build().expect("few hops")).expect("the first table");
         for (number, executable) in executables().iter().enumerate() {
             let id = InstallId(number as u64 + 1);

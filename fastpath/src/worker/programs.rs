@@ -10,6 +10,7 @@ use super::{Context, Exit};
 use crate::drop_reason::DropReason;
 use crate::flow_table::{Found, InstallId, Installed, Outcome};
 use crate::port::{PacketPool, TxQueue};
+use crate::trace::Decision;
 
 /// What comes of a packet's programs.
 pub(super) enum Ran<'r> {
@@ -26,12 +27,23 @@ pub(super) enum Ran<'r> {
     },
 }
 
+impl Ran<'_> {
+    /// The program in whose window it waits, if it does.
+    pub(super) fn waits(&self) -> Option<InstallId> {
+        match self {
+            Ran::Wait { program, .. } => Some(program.id()),
+            Ran::Forward | Ran::Drop(_) => None,
+        }
+    }
+}
+
 impl<T, P> Exit<T, P>
 where
     T: TxQueue,
     P: PacketPool<Buf = T::Buf>,
 {
-    /// Runs a packet's programs, in order, from the one behind `after` on.
+    /// Runs a packet's programs, in order, from the one behind `after` on, and tells `act` what each decided. A verdict is
+    /// for the caller to tell.
     #[inline(never)]
     pub(super) fn run_programs<'r>(
         &mut self,
@@ -40,6 +52,7 @@ where
         found: &Found<'r>,
         after: Option<InstallId>,
         context: &Context<'r>,
+        act: &mut impl FnMut(InstallId, Decision),
     ) -> Ran<'r> {
         let Context { reader, table, now_ns, .. } = *context;
         let counters = table.counters();
@@ -57,6 +70,7 @@ where
                 if over_budget.is_some() {
                     counters.over_budget(reader, program.slot());
                 }
+                act(program.id(), if over_budget.is_none() { Decision::Wait } else { Decision::OverBudget });
                 return match over_budget {
                     None => {
                         ran = Ran::Wait { program, is_bystander: false };
@@ -77,6 +91,7 @@ where
                 };
             }
             let outcome = program.run(reader, frame, headers, now_ns);
+            act(program.id(), decision(outcome));
             match outcome {
                 Outcome::Forward => counters.passed(reader, program.slot(), frame.len()),
                 Outcome::Discard | Outcome::WouldDiscard => counters.discarded(reader, program.slot(), frame.len()),
@@ -99,5 +114,14 @@ where
             }
         });
         ran
+    }
+}
+
+fn decision(outcome: Outcome) -> Decision {
+    match outcome {
+        Outcome::Forward => Decision::Pass,
+        Outcome::Discard => Decision::Discard,
+        Outcome::WouldDiscard => Decision::WouldDiscard,
+        Outcome::OverBudgetForward | Outcome::OverBudgetDrop => Decision::OverBudget,
     }
 }

@@ -31,6 +31,7 @@ use crate::flow_table::{FlowTable, Found, Generator, InstallId, Installed, NotSe
 use crate::judge::{Lane, Way};
 use crate::port::{PacketBuf, PacketPool, TxQueue};
 use crate::publication::{Epoch, Reader};
+use crate::trace::{Acted, Decision};
 use crate::window::{WindowNumber, Windows};
 
 /// The most packets that one run of a program sends.
@@ -44,8 +45,16 @@ pub(super) struct Waiting<B> {
     pair: (Addr, Addr),
     headers: Headers,
     input: u16,
+    mark: Mark,
+}
+
+/// How a packet waits.
+#[derive(Clone, Copy)]
+pub(super) struct Mark {
     /// The program is not run on it; it only keeps its place.
-    is_bystander: bool,
+    pub(super) is_bystander: bool,
+    /// What comes of it is told.
+    pub(super) is_traced: bool,
 }
 
 /// A worker's windows, and room for running them.
@@ -133,7 +142,7 @@ where
         packet: T::Buf,
         lane: (&Lane, (Addr, Addr)),
         program: &Installed,
-        is_bystander: bool,
+        mark: Mark,
         context: &Context<'_>,
     ) {
         // Each turn of this loop brings the packets of a window on by one program, or out.
@@ -141,7 +150,7 @@ where
             self.tally.totals.windows_cut += 1;
             self.run_due(context);
         }
-        self.enter(packet, lane, program, is_bystander, context);
+        self.enter(packet, lane, program, mark, context);
         self.run_due(context);
     }
 
@@ -151,7 +160,7 @@ where
         packet: T::Buf,
         (lane, pair): (&Lane, (Addr, Addr)),
         program: &Installed,
-        is_bystander: bool,
+        mark: Mark,
         context: &Context<'_>,
     ) {
         let &Context { reader, input, now_ns, .. } = context;
@@ -159,7 +168,7 @@ where
             // It was read before and the program has windows, so this does not happen; and if, nothing is lost.
             return self.go_on(packet, lane, context);
         };
-        let waiting = Waiting { packet, lane: *lane, pair, headers, input, is_bystander };
+        let waiting = Waiting { packet, lane: *lane, pair, headers, input, mark };
         match self.room.windows.add(program.open_window(reader), program.id(), terms, now_ns, waiting) {
             Ok(number) => program.set_open_window(reader, Some(number)),
             // There is room: `wait` has made it, or the packet has just left its place.
@@ -211,26 +220,66 @@ where
         // As many as there are now: behind the last of them the number may be that of another window.
         for _ in 0..self.room.windows.packets(number).count() {
             let Some(waiting) = self.room.windows.take(number) else { break };
-            let verdict = if waiting.is_bystander { None } else { judged.next() };
-            match (verdict, program) {
-                // Only the gate makes a permit, and only with one is the packet dropped.
-                (Some(Verdict::Discard(_permit)), Some(program)) => {
-                    table.counters().discarded(reader, program.slot(), waiting.packet.bytes().len());
-                    if program.is_monitored() {
-                        self.go_to_next(waiting, id, context);
-                    } else {
-                        self.drop(waiting.packet, DropReason::Program);
-                    }
-                }
-                (Some(Verdict::Forward), Some(program)) => {
-                    table.counters().passed(reader, program.slot(), waiting.packet.bytes().len());
-                    self.go_to_next(waiting, id, context);
-                }
-                _ => self.go_to_next(waiting, id, context),
+            let verdict = if waiting.mark.is_bystander { None } else { judged.next() };
+            let judged = verdict.zip(program);
+            if waiting.mark.is_traced {
+                self.release_traced(waiting, judged, id, context);
+            } else {
+                self.release(waiting, judged, id, context, &mut |_, _| ());
             }
         }
         drop(judged);
         self.room.verdicts = verdicts;
+    }
+
+    /// Does with a packet what the program of its window decided, if that was asked; tells `act` what it and later programs
+    /// decide. Gives the port by which the packet leaves, if it does, and the program that it waits for now.
+    fn release(
+        &mut self,
+        waiting: Waiting<T::Buf>,
+        judged: Option<(Verdict, &Installed)>,
+        id: InstallId,
+        context: &Context<'_>,
+        act: &mut impl FnMut(InstallId, Decision),
+    ) -> (u16, Option<InstallId>) {
+        let &Context { reader, table, .. } = context;
+        let len = waiting.packet.bytes().len();
+        match judged {
+            // Only the gate makes a permit, and only with one is the packet dropped.
+            Some((Verdict::Discard(_permit), program)) => {
+                table.counters().discarded(reader, program.slot(), len);
+                if program.is_monitored() {
+                    act(id, Decision::WouldDiscard);
+                    return self.go_to_next(waiting, id, context, act);
+                }
+                act(id, Decision::Discard);
+                let port = waiting.lane.station.port();
+                self.drop(waiting.packet, DropReason::Program);
+                (port, None)
+            }
+            Some((Verdict::Forward, program)) => {
+                table.counters().passed(reader, program.slot(), len);
+                act(id, Decision::Pass);
+                self.go_to_next(waiting, id, context, act)
+            }
+            None => self.go_to_next(waiting, id, context, act),
+        }
+    }
+
+    /// The same for a packet that is traced.
+    #[cold]
+    fn release_traced(
+        &mut self,
+        waiting: Waiting<T::Buf>,
+        judged: Option<(Verdict, &Installed)>,
+        id: InstallId,
+        context: &Context<'_>,
+    ) {
+        let record = self.trace.begin(waiting.packet.bytes(), waiting.input, context.now_ns);
+        let (before, mut acted) = (self.before(), Acted::NONE);
+        let (port, waits) = self.release(waiting, judged, id, context, &mut |id, decision| acted.push(id, decision));
+        let fate = self.fate(&before, port, waits);
+        self.trace.end(record, fate, acted);
     }
 
     /// Runs a program on a window: verdicts to `self.room`, what it generates on its way.
@@ -239,7 +288,7 @@ where
         let counters = table.counters();
         let Exit { room, pool, tally, faces, .. } = self;
         let WindowRoom { windows, verdicts, generated, draft, .. } = room;
-        let mut packets = windows.packets(number).filter(|waiting| !waiting.is_bystander).peekable();
+        let mut packets = windows.packets(number).filter(|waiting| !waiting.mark.is_bystander).peekable();
         let Some(first) = packets.peek() else { return };
         let mut frames: [(&[u8], &Headers); WINDOW_MAX as usize] = [(&[], &first.headers); WINDOW_MAX as usize];
         let mut len = 0;
@@ -287,25 +336,42 @@ where
         self.room.generated = generated;
     }
 
-    /// Brings a packet that a program left to the next one, or out.
-    fn go_to_next(&mut self, waiting: Waiting<T::Buf>, after: InstallId, context: &Context<'_>) {
-        let Waiting { packet, mut lane, pair, input, .. } = waiting;
+    /// Brings a packet that a program left to the next one, or out; tells as [`Exit::release`] does.
+    fn go_to_next(
+        &mut self,
+        waiting: Waiting<T::Buf>,
+        after: InstallId,
+        context: &Context<'_>,
+        act: &mut impl FnMut(InstallId, Decision),
+    ) -> (u16, Option<InstallId>) {
+        let Waiting { packet, mut lane, pair, input, mark, .. } = waiting;
         let context = &Context { input, ..*context };
         let &Context { reader, table, fib, .. } = context;
         // What is in force now counts: routes, and programs.
         lane.route_again(fib, pair.1, packet.bytes().len());
+        let port = lane.station.port();
         if lane.way == Way::Kernel {
-            return self.give_to_kernel(packet, lane.l3_offset, input);
+            self.give_to_kernel(packet, lane.l3_offset, input);
+            return (port, None);
         }
-        let ran = match look_up(&mut self.room.scratch, pair, reader, table) {
-            Some(found) => self.run_programs(packet.bytes(), pair, &found, Some(after), context),
+        let found = look_up(&mut self.room.scratch, pair, reader, table);
+        if let Some(slot) = found.and_then(|found| found.discard) {
+            act(table.id_of(slot), Decision::Discard);
+        }
+        let ran = match found {
+            Some(found) => self.run_programs(packet.bytes(), pair, &found, Some(after), context, act),
             None => Ran::Forward,
         };
+        let waits = ran.waits();
         match ran {
             Ran::Forward => self.go_on(packet, &lane, context),
             Ran::Drop(reason) => self.drop(packet, reason),
-            Ran::Wait { program, is_bystander } => self.enter(packet, (&lane, pair), program, is_bystander, context),
+            Ran::Wait { program, is_bystander } => {
+                let mark = Mark { is_bystander, ..mark };
+                self.enter(packet, (&lane, pair), program, mark, context);
+            }
         }
+        (port, waits)
     }
 }
 

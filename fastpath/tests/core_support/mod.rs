@@ -15,6 +15,7 @@ use vinet_fastpath::port::{Burst, PacketBuf, PacketPool, Port, RxQueue, TxQueue}
 use vinet_fastpath::router::{self, PortQueues, Running, Stopped, Workers};
 use vinet_fastpath::settings::{Discipline, PortSettings, Settings};
 use vinet_fastpath::slow_path::SlowPath;
+use vinet_fastpath::trace::Tracer;
 use vinet_pktops::Executable;
 use vinet_trusted::addr::{Addr, Prefix, PrefixSet, Principal};
 use vinet_trusted::check::check;
@@ -68,6 +69,7 @@ pub struct Lab {
     pub slow_path: SlowPath,
     pub resolve: ResolveReceiver,
     pub counters: Counters,
+    pub tracer: Tracer,
     pub hosts: Vec<Host>,
     pub pool: MemoryPool,
     pub workers: Workers<MemoryRx, MemoryTx, MemoryPool>,
@@ -140,10 +142,10 @@ impl Lab {
         }
         let pools = vec![pool.clone(); workers];
         let running = router::start(settings, queues, pools, register).expect("the router starts");
-        let Running { table, mut fib, slow_path, resolve, counters, workers } = running;
+        let Running { table, mut fib, slow_path, resolve, counters, tracer, workers } = running;
         fib.publish(routes.build().expect("few hops")).expect("the first table");
         let far_pool = MemoryPool::new(20_000, 2048);
-        Lab { table, fib, routes, slow_path, resolve, counters, hosts, pool, workers, far_pool }
+        Lab { table, fib, routes, slow_path, resolve, counters, tracer, hosts, pool, workers, far_pool }
     }
 
     pub fn publish_routes(&mut self) {

@@ -122,7 +122,7 @@ impl Soaked {
             ..Settings::default()
         };
         let running = router::start(settings, ports, vec![pools[0].clone(); workers], |_| Ok(()));
-        let router::Running { table, mut fib, slow_path, resolve, counters, workers } =
+        let router::Running { table, mut fib, slow_path, resolve, counters, workers, .. } =
             running.map_err(|e| e.to_string())?;
         fib.publish(routes(chance)?).map_err(|e| e.to_string())?;
         let (orders, host_counts) = (Arc::<Orders>::default(), Arc::<HostCounts>::default());
