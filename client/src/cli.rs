@@ -325,6 +325,9 @@ struct Reach {
     /// With --router auto: the directory of routers; else $VINET_DIRECTORY, else ~/.config/vinet/directory
     #[arg(long, value_name = "FILE", env = "VINET_DIRECTORY", hide_env = true)]
     directory: Option<PathBuf>,
+    /// Carry the session with us, sealed by the router: the next command with this option needs no handshake
+    #[arg(long)]
+    sealed: bool,
     /// Give up when everything together takes longer
     #[arg(long, value_name = "SECONDS", default_value = "30", value_parser = clap::value_parser!(u32).range(1..=3600))]
     timeout: u32,

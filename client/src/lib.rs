@@ -12,3 +12,4 @@ pub mod pcap;
 pub mod reach;
 pub mod replay;
 pub mod template;
+pub mod tickets;

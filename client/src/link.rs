@@ -1,9 +1,10 @@
 //! The way to a router: one session over TCP, with a time limit on every step.
 //!
 //! Holding a [`Link`] proves that the router at the other end showed a certificate of the user's authority, and that
-//! it knows who the user is. A link asks one thing after the other; it has no thread, and asks nothing twice but what the
-//! router refuses because the user has yet to show that packets to its address arrive: then that is shown first
-//! ([`crate::reach`]).
+//! it knows who the user is; of one that was resumed with a ticket, that holds from the first answer on. A link asks one
+//! thing after the other; it has no thread, and asks nothing twice but what the router refuses for one of two reasons:
+//! the user has yet to show that packets to its address arrive (that is shown first, [`crate::reach`]), or the router does
+//! not take a ticket (a handshake is made instead).
 
 use std::fmt;
 use std::io::{self, Read, Write};
@@ -15,7 +16,7 @@ use crate::reach::{DATAGRAM_TIME_MAX, DATAGRAMS_MAX, Ear, ReachError};
 use vinet_session::identity::{Authority, Identity, RouterPeer};
 use vinet_session::message::{Rejection, Reply, Request};
 use vinet_session::reach::{REACH_DATAGRAM_BYTES, ReachAnswer};
-use vinet_session::{Client, ClientEvent, Now, SessionError};
+use vinet_session::{Client, ClientEvent, Now, SessionError, Ticket};
 
 /// How long connecting to one address may take.
 pub const CONNECT_TIME_MAX: Duration = Duration::from_secs(5);
@@ -123,6 +124,23 @@ pub struct Link {
     router: RouterPeer,
     identity: Arc<Identity>,
     clock: Clock,
+    /// The ticket that a handshake got.
+    ticket: Option<Ticket>,
+    /// Of a link that was resumed: how to make a handshake instead.
+    otherwise: Option<Introduction>,
+}
+
+/// What a handshake needs.
+#[derive(Clone)]
+pub struct Introduction {
+    /// The router, as `HOST:PORT`.
+    pub router: String,
+    /// Who the user is.
+    pub identity: Arc<Identity>,
+    /// Who vouches for routers.
+    pub authority: Arc<Authority>,
+    /// The name that the router's certificate has to have.
+    pub router_name: Option<String>,
 }
 
 /// When everything has to be done.
@@ -184,9 +202,50 @@ impl Link {
         let mut client = Client::new(Arc::clone(&identity), authority, router_name, clock.now())?;
         let doing = "introducing ourselves to the router";
         match event(&mut stream, &mut client, &clock, doing)? {
-            ClientEvent::Established(router) => Ok(Link { stream, client, router, identity, clock }),
+            ClientEvent::Established(router) => {
+                Ok(Link { stream, client, router, identity, clock, ticket: None, otherwise: None })
+            }
             ClientEvent::Reply { .. } => Err(LinkError::WrongReply { doing }),
         }
+    }
+
+    /// A link that asks with `ticket`, or makes a handshake and gets a ticket for the next time ([`Link::ticket`]). A router
+    /// that gives none is as good.
+    ///
+    /// # Errors
+    /// As [`Link::open`].
+    pub fn open_sealed(introduction: Introduction, ticket: Option<Ticket>, clock: Clock) -> Result<Link, LinkError> {
+        let is_expected =
+            |ticket: &Ticket| introduction.router_name.as_ref().is_none_or(|name| ticket.router().name() == name);
+        let Some(ticket) = ticket.filter(is_expected) else {
+            return Link::introduce(introduction, clock);
+        };
+        let stream = connect(&introduction.router, &clock)?;
+        let router = ticket.router().clone();
+        let client = Client::resume(ticket, clock.now());
+        let identity = Arc::clone(&introduction.identity);
+        Ok(Link { stream, client, router, identity, clock, ticket: None, otherwise: Some(introduction) })
+    }
+
+    fn introduce(introduction: Introduction, clock: Clock) -> Result<Link, LinkError> {
+        let Introduction { router, identity, authority, router_name } = introduction;
+        let mut link = Link::open_by(&router, identity, authority, router_name, clock)?;
+        if let Reply::Ticket(grant) = link.ask(&Request::Ticket, "asking for a ticket")? {
+            link.ticket = link.client.keep(&grant, clock.now());
+        }
+        Ok(link)
+    }
+
+    /// The ticket for the next time, with the requests so far counted, of a link that was opened for it.
+    #[must_use]
+    pub fn ticket(&self) -> Option<&Ticket> {
+        self.client.ticket().or(self.ticket.as_ref())
+    }
+
+    /// Whether it asks with a ticket.
+    #[must_use]
+    pub const fn is_sealed(&self) -> bool {
+        self.otherwise.is_some()
     }
 
     /// Who is at the other end.
@@ -201,11 +260,11 @@ impl Link {
     /// # Errors
     /// Any [`LinkError`] but `Resolve` and `Connect`.
     pub fn ask(&mut self, request: &Request, doing: &'static str) -> Result<Reply, LinkError> {
-        let reply = self.ask_once(request, doing)?;
+        let reply = self.ask_or_introduce(request, doing)?;
         let is_about_reach = matches!(request, Request::ReachMe { .. } | Request::Reached(_));
         match &reply {
             Reply::Rejected(why) if why.code() == NOT_REACHED && !is_about_reach => match self.show_reach()? {
-                None => self.ask_once(request, doing),
+                None => self.ask_or_introduce(request, doing),
                 Some(why) => Ok(Reply::Rejected(why)),
             },
             _ => Ok(reply),
@@ -221,7 +280,7 @@ impl Link {
         let router = self.router.id();
         for _ in 0..DATAGRAMS_MAX {
             let ask = Request::ReachMe { port: ear.port(), padding: vec![0; REACH_DATAGRAM_BYTES] };
-            match self.ask_once(&ask, DOING)? {
+            match self.ask_or_introduce(&ask, DOING)? {
                 Reply::ReachSent => {}
                 Reply::Rejected(why) => return Ok(Some(why)),
                 _ => return Err(LinkError::WrongReply { doing: DOING }),
@@ -229,13 +288,28 @@ impl Link {
             let end = Instant::now() + self.clock.left(DOING)?.min(DATAGRAM_TIME_MAX);
             let Some(nonce) = ear.hear(&router, end)? else { continue };
             let answer = ReachAnswer::sign(&router, &principal, nonce, &self.identity);
-            return match self.ask_once(&Request::Reached(answer), DOING)? {
+            return match self.ask_or_introduce(&Request::Reached(answer), DOING)? {
                 Reply::Reached { .. } => Ok(None),
                 Reply::Rejected(why) => Ok(Some(why)),
                 _ => Err(LinkError::WrongReply { doing: DOING }),
             };
         }
         Err(ear.nothing_came().into())
+    }
+
+    /// Asks; where the router does not take the ticket, makes a handshake and asks again.
+    fn ask_or_introduce(&mut self, request: &Request, doing: &'static str) -> Result<Reply, LinkError> {
+        match self.ask_once(request, doing) {
+            Err(LinkError::Session(SessionError::TicketRefused)) => {
+                // What was refused was not done: it may be asked as if for the first time.
+                let Some(introduction) = self.otherwise.take() else {
+                    return Err(LinkError::Session(SessionError::TicketRefused));
+                };
+                *self = Link::introduce(introduction, self.clock)?;
+                self.ask_once(request, doing)
+            }
+            answer => answer,
+        }
     }
 
     fn ask_once(&mut self, request: &Request, doing: &'static str) -> Result<Reply, LinkError> {

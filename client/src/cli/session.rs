@@ -13,7 +13,8 @@ use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vinet_client::lang::{SourceMap, lifetime, source_map::hex};
-use vinet_client::link::{Clock, Link, LinkError};
+use vinet_client::link::{Clock, Introduction, Link, LinkError};
+use vinet_client::tickets::Tickets;
 use vinet_session::Now;
 use vinet_session::identity::{Authority, Identity};
 use vinet_session::limits::PART_BYTES_MAX;
@@ -44,6 +45,18 @@ pub(super) struct Session {
     authority: Arc<Authority>,
     target: Target,
     clock: Clock,
+    /// Where the session's ticket is kept, and for which endpoint, with --sealed.
+    tickets: Option<(Tickets, String)>,
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let Some((tickets, endpoint)) = &self.tickets else { return };
+        let Some(ticket) = self.link.ticket() else { return };
+        if let Err(error) = tickets.keep(endpoint, ticket) {
+            self.steps.tell(&format_args!("the ticket is not kept, and the next command makes a handshake: {error}"));
+        }
+    }
 }
 
 /// What a program is shown to keep to, and with which lemmas.
@@ -79,9 +92,17 @@ impl Session {
         let authority = Arc::new(load_authority(reach)?);
         let clock = Clock::start(Duration::from_secs(reach.timeout.into()));
         steps.tell(&format_args!("connecting to {target} as {principal}"));
-        let link = connect(&target, &identity, &authority, clock)?;
+        let (link, tickets) = if reach.sealed {
+            let tickets = Tickets::at(state_dir().ok_or_else(|| no_home("$VINET_STATE"))?);
+            let (link, endpoint) = connect_sealed(&target, &identity, &authority, clock, &tickets)?;
+            let how = if link.is_sealed() { "asking with a ticket" } else { "no ticket: a handshake" };
+            steps.tell(&format_args!("{how}"));
+            (link, Some((tickets, endpoint)))
+        } else {
+            (connect(&target, &identity, &authority, clock)?, None)
+        };
         steps.tell(&format_args!("the router is `{}`, key {}", link.router().name(), link.router().id()));
-        Ok(Session { identity, principal, link, steps, tariff: Tariff::FREE, authority, target, clock })
+        Ok(Session { identity, principal, link, steps, tariff: Tariff::FREE, authority, target, clock, tickets })
     }
 
     /// Asks; a rejection that is about no program is a lawful no.
@@ -328,6 +349,31 @@ fn connect(
         match Link::open_by(endpoint, identity, authority, target.router_name.clone(), clock) {
             Err(error @ LinkError::Connect { .. }) => last = Some(error),
             opened => return opened,
+        }
+    }
+    Err(last.expect("a target has an endpoint"))
+}
+
+/// The same with a ticket that was kept, where there is one; also the endpoint that it is for.
+fn connect_sealed(
+    target: &Target,
+    identity: &Arc<Identity>,
+    authority: &Arc<Authority>,
+    clock: Clock,
+    tickets: &Tickets,
+) -> Result<(Link, String), LinkError> {
+    let mut last = None;
+    for endpoint in &target.endpoints {
+        let introduction = Introduction {
+            router: endpoint.clone(),
+            identity: Arc::clone(identity),
+            authority: Arc::clone(authority),
+            router_name: target.router_name.clone(),
+        };
+        let ticket = tickets.take(endpoint, &identity.public(), authority, now_s());
+        match Link::open_sealed(introduction, ticket, clock) {
+            Err(error @ LinkError::Connect { .. }) => last = Some(error),
+            opened => return opened.map(|link| (link, endpoint.clone())),
         }
     }
     Err(last.expect("a target has an endpoint"))

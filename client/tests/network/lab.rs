@@ -18,7 +18,7 @@ use vinet_session::message::{
 use vinet_session::payment::{Bank, QuoteTerms};
 use vinet_session::receipt::{ChainHead, Ending, Installed, ReceiptSubject};
 use vinet_session::{
-    NonceCache, Now, Server, ServerEvent, SignedDirectory, verify_renew, verify_upload, verify_withdraw,
+    Door, NonceCache, Now, Server, ServerEvent, SignedDirectory, verify_renew, verify_upload, verify_withdraw,
 };
 use vinet_trusted::addr::PrefixSet;
 use vinet_trusted::check::{Checked, check};
@@ -58,6 +58,10 @@ pub(crate) struct Books {
     pub(crate) lose: usize,
     /// Whether it takes uploads in parts.
     pub(crate) takes_parts: bool,
+    /// Handshakes so far.
+    pub(crate) handshakes: usize,
+    /// Before the next connection it loses what a restart loses of sessions.
+    pub(crate) restarts: bool,
     pub(crate) parts: usize,
     pub(crate) chains: HashMap<PublicKey, Vec<Receipt>>,
 }
@@ -195,22 +199,36 @@ fn elsewhere(checked: Checked, controlled: Option<&PrefixSet>) -> Option<String>
 
 impl State {
     fn serve(mut self, listener: &TcpListener) {
+        let origin = Instant::now();
+        let (identity, authority) = (Arc::clone(&self.identity), Arc::clone(&self.authority));
+        let door = || {
+            let door = Door::new(Arc::clone(&identity), Arc::clone(&authority)).expect("a router's identity");
+            Arc::new(door.with_sealing(Now::read(origin)).expect("random bytes"))
+        };
+        let mut open = door();
         for stream in listener.incoming().flatten() {
+            if std::mem::take(&mut self.books.lock().expect("no panic").restarts) {
+                open = door();
+            }
+            let server = Server::at(Arc::clone(&open), Now::read(origin));
             // A client that goes away in the middle ends its own session only.
-            let _ = self.session(stream);
+            let _ = self.session(server, stream, origin);
         }
     }
 
-    fn session(&mut self, mut stream: TcpStream) -> Result<(), Box<dyn std::error::Error>> {
-        let origin = Instant::now();
-        let mut server = Server::new(Arc::clone(&self.identity), Arc::clone(&self.authority), Now::read(origin))?;
+    fn session(
+        &mut self,
+        mut server: Server,
+        mut stream: TcpStream,
+        origin: Instant,
+    ) -> Result<(), Box<dyn std::error::Error>> {
         stream.set_read_timeout(Some(Duration::from_secs(10)))?;
         let mut buffer = [0; 4096];
         loop {
             loop {
                 match server.poll(Now::read(origin)) {
                     Ok(None) => break,
-                    Ok(Some(ServerEvent::Established(_))) => {}
+                    Ok(Some(ServerEvent::Established(_))) => self.books.lock().expect("no panic").handshakes += 1,
                     Ok(Some(ServerEvent::Request { id, request })) => {
                         let owner = *server.peer().expect("an established session has an owner");
                         let reply = self.reply(&owner, request);

@@ -4,4 +4,5 @@
 mod lab;
 mod money;
 mod routers;
+mod sealed;
 mod sessions;
