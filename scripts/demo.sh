@@ -13,6 +13,7 @@ bin_dir=$(cd "${DEMO_BIN_DIR:-target/release}" 2>/dev/null && pwd) || stop "noth
 vinet=$bin_dir/vinet vinetd=$bin_dir/vinetd
 configs=$PWD/configs
 lawful=203.0.113.2 attacker=198.51.100.2 victim=192.0.2.2 router=192.0.2.1:7400
+friends=(192.0.2.3 192.0.2.4 192.0.2.5)     # further owners, at the victim's machine
 lifetime_s=30            # short enough for a demonstration; two days are as good to the router
 lawful_mbit=20 attack_mbit=60
 
@@ -35,17 +36,22 @@ end() {
   kill -KILL "$1" 2>/dev/null
 }
 
-# Joins a host to the router: host, its address, the router's leg, the router's address.
+# Joins a host to a router: host, its address, the router's leg, the router's address, and which router.
 wire() {
-  at "$1" ip link add eth0 type veth peer name "$3" netns "${holder[router]}"
+  at "$1" ip link add eth0 type veth peer name "$3" netns "${holder[${5:-router}]}"
   # The other end of a veth is a poller, which takes packets as they are: with their checksums, in their real sizes.
   at "$1" ethtool -K eth0 tx off tso off gso off gro off >/dev/null
   at "$1" ip address add "$2/24" dev eth0
   at "$1" ip link set eth0 up
   at "$1" ip route add default via "$4"
-  at router ip link set "$3" up
+  at "${5:-router}" ip link set "$3" up
 }
 
+# Whether something comes true within that many seconds.
+within() {
+  local until=$((SECONDS + $1)); shift
+  until "$@"; do [ "$SECONDS" -lt "$until" ] || return 1; sleep 0.1; done
+}
 share() { awk -v x="$1" -v part="$2" 'BEGIN {print x * part}'; }
 
 # Megabits per second that the victim's iperf3 server saw in its last interval.
@@ -66,34 +72,53 @@ watch() {
   [ -z "$seen" ] || read -r lawful_rate attack_rate < <(awk 'NF {l += $1; a += $2; n++} END {printf "%.1f %.1f\n", l / n, a / n}' <<<"$seen")
 }
 web() { [ "$(at "$1" curl -s -o /dev/null -w '%{http_code}' --max-time "$2" "http://$victim/")" = 200 ]; }
+reaches() { at "$1" ping -n -q -c 1 -W 1 "$2" >/dev/null 2>&1; }
 pings() { at "$1" ping -n -q -c 5 -i 0.2 -W 1 "$victim" 2>/dev/null | grep -oE '[0-9]+ received' | grep -oE '[0-9]+'; }
 
 cat <<PICTURE
 
 ${bold}VInet: a victim shuts an attacker off, at the router next to the attacker${plain}
 
-    lawful    $lawful  ──┐
-                           ├── ${bold}vinetd${plain} ────────── victim  $victim
-    attacker  $attacker ──┘   the edge router near the senders
+    lawful    $lawful  ──┐                              ┌── victim  $victim
+                           ├── ${bold}vinetd${plain} ─────────────────────┤
+    attacker  $attacker ──┘   the edge router              └── ${bold}vinetd${plain}, a far edge router ── eight hosts
+                               near the senders
 
 PICTURE
 
-say "Three hosts and a router, each a network namespace of this machine"
-for name in router lawful attacker victim; do host "$name"; done
+say "Hosts and routers, each a network namespace of this machine"
+for name in router lawful attacker victim far lan; do host "$name"; done
 wire lawful "$lawful" leg0 203.0.113.1
 wire attacker "$attacker" leg1 198.51.100.1
 wire victim "$victim" leg2 192.0.2.1
+for friend in "${friends[@]}"; do at victim ip address add "$friend/24" dev eth0; done
+wire lan 198.18.77.10 leg1 198.18.77.1 far
+for n in 11 12 13 14 15 16 17; do at lan ip address add "198.18.77.$n/24" dev eth0; done
+at router ip link add leg3 type veth peer name leg0 netns "${holder[far]}"
+at far ethtool -K leg0 tx off tso off gso off gro off >/dev/null
+at far ip link set leg0 up
+at far ip address add 198.18.77.1/24 dev leg1
+at router ip link set leg3 up
 note "to look in: nsenter --net=/proc/${holder[victim]}/ns/net   (the victim; ${holder[router]} is the router)"
 
 say "Keys: an authority certifies who owns which address"
 must "the authority could not be made" "$vinet" ca init --out "$work"
 must "the router got no key" "$vinet" ca router --ca "$work" --name demo --address 192.0.2.1 --out "$work/router.key"
-for who in "$victim" "$attacker"; do
+must "the far router got no key" "$vinet" ca router --ca "$work" --name far --address 198.18.0.2 --out "$work/far.key"
+must "the far router's owner got no key" "$vinet" ca issue --ca "$work" --principal 198.18.77.1/24 --valid 1d --out "$work/far-owner.key"
+for who in "$victim" "$attacker" "$lawful" "${friends[@]}"; do
   must "$who got no key" "$vinet" ca issue --ca "$work" --principal "$who" --valid 1d --out "$work/$who.key"
+done
+must "there is no bank" "$vinet" bank init --out "$work"
+for who in "$victim" "$attacker" "${friends[@]}" far-owner; do
+  must "$who got no credit" "$vinet" bank issue --bank "$work" --to "$work/$who.key" --amount 10000 --router "$work/router.key" --out "$work/$who.credit"
 done
 as_victim=(--identity "$work/$victim.key" --authority "$work/authority.pub")
 as_attacker=(--identity "$work/$attacker.key" --authority "$work/authority.pub")
-note "the authority certified the router, the victim ($victim) and the attacker ($attacker)"
+as_lawful=(--identity "$work/$lawful.key" --authority "$work/authority.pub")
+note "the authority certified the routers, the victim ($victim), the attacker ($attacker) and others; a bank sold credit to some"
+# The windows of a demonstration wait longer than a router's: a shell sends a broadcast packet by packet.
+sed -e 's/^window_us_max = .*/window_us_max = 100_000/' -e "s|\.\./costs.toml|$configs/costs.toml|" "$configs/policy/edge-router.toml" >"$work/edge-router.toml"
 
 say "The router: vinetd polls a DPDK port on each leg"
 configuration() {
@@ -102,7 +127,7 @@ configuration() {
 name = "demo"
 identity = "router.key"
 authority = "authority.pub"
-policies = ["$configs/policy/end-user.toml", "$configs/policy/edge-router.toml"]
+policies = ["$configs/policy/end-user.toml", "$work/edge-router.toml"]
 run_dir = "$work"
 [eal]
 memory = "auto"
@@ -111,7 +136,16 @@ memory_mb = 256
 cores = [$(($(nproc) - 1))]
 idle = "backoff"
 [control]
-listen = ["$router", "198.51.100.1:7400"]
+listen = ["$router", "198.51.100.1:7400", "203.0.113.1:7400", "198.18.0.1:7400"]
+[store]
+path = "demo.redb"
+[payment]
+bank = "bank.pub"
+install = 10
+per_teracycle = 1_000
+[sources]
+shut_off_owners = 3
+shut_off_back_below = 2
 [[port]]
 name = "lawful"
 device = "net_${1}0,iface=leg0"
@@ -126,6 +160,13 @@ controlled = ["198.51.100.0/24"]
 name = "uplink"
 device = "net_${1}2,iface=leg2"
 addresses = ["192.0.2.1/24"]
+[[port]]
+name = "core"
+device = "net_${1}3,iface=leg3"
+addresses = ["198.18.0.1/30"]
+[[route]]
+to = "198.18.77.0/24"
+via = "198.18.0.2"
 [capacity]
 cycles_per_second = 1_000_000_000
 memory_bytes = 268_435_456
@@ -160,7 +201,7 @@ note "running over net_$driver, $(awk '/^HugePages_Free/{exit !($2 > 0)}' /proc/
 
 say "Real programs at the ends: a web server and two iperf3 receivers at the victim"
 mkdir "$work/www" && echo "hello from the victim" >"$work/www/index.html"
-behind victim httpd.log busybox httpd -f -p "$victim:80" -h "$work/www"
+behind victim httpd.log busybox httpd -f -p 80 -h "$work/www"
 behind victim lawful.iperf iperf3 --server --port 5201 --interval 1 --format m --forceflush
 behind victim attacker.iperf iperf3 --server --port 5202 --interval 1 --format m --forceflush
 sleep 0.5
@@ -176,7 +217,12 @@ lawful_before=$lawful_rate attack_before=$attack_rate
 claim "the lawful sender's traffic arrives: $lawful_before of $lawful_mbit Mbit/s" above "$lawful_before" $((lawful_mbit / 4))
 claim "the attacker's flood arrives: $attack_before of $attack_mbit Mbit/s" above "$attack_before" $((attack_mbit / 4))
 
-say "The victim writes a program, proves it harmless, and uploads it through the data path"
+say "The victim puts its credit on its account, writes a program, proves it harmless, and uploads it through the data path"
+typed victim "vinet deposit $victim.credit --router $router"
+for who in "$victim" "$attacker" "${friends[@]}"; do
+  must "$who could not deposit its credit" at victim "$vinet" deposit "$work/$who.credit" --router "$router" --identity "$work/$who.key" --authority "$work/authority.pub"
+done
+must "the far router's owner could not deposit its credit" at victim "$vinet" deposit "$work/far-owner.credit" --router "$router" --identity "$work/far-owner.key" --authority "$work/authority.pub"
 typed victim "vinet firewall --block $attacker --lifetime ${lifetime_s}s --router $router"
 at victim "$vinet" firewall --block "$attacker" --lifetime "${lifetime_s}s" --emit --as "$victim" 2>/dev/null | sed 's/^/        /'
 uploaded=$SECONDS
@@ -240,6 +286,11 @@ typed attacker "curl --user-agent 'cheap pills' http://$victim/"
 claim "a request with both words does not get through" no says attacker "cheap pills"
 typed attacker "curl --user-agent 'cheap books' http://$victim/"
 claim "a request with one of them does" says attacker "cheap books"
+
+. scripts/demo/payment.sh
+. scripts/demo/shared.sh
+. scripts/demo/shut_off.sh
+. scripts/demo/multicast.sh
 
 say "Nothing is lost from view"
 note "$("$vinetd" ctl --socket "$work/demo.sock" counters | json difference >"$work/difference"; printf 'every packet is accounted for: received less sent, dropped and kept is %s' "$(cat "$work/difference")")"
