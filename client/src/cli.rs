@@ -15,9 +15,10 @@ mod operator;
 mod proof;
 mod route;
 mod script;
-
 mod session;
 mod top;
+mod vfirewall;
+mod watch;
 
 use answer::{Failure, Outcome};
 use clap::{Args, CommandFactory, Parser, Subcommand, ValueEnum};
@@ -60,6 +61,12 @@ enum Command {
     Spam(Spam),
     /// Receive one copy of what a sender sends to many: write, compile, prove and upload a de-duplicator
     Multicast(Multicast),
+    /// Keep a worm out: write, compile, prove and upload a quarantine for infected prefixes
+    Quarantine(Quarantine),
+    /// Tell what happens to one's programs, at a router or as the local vfirewall sees it
+    Watch(watch::Watch),
+    /// Keep programs of the machine's own applications installed, and take routers' alerts: a daemon
+    Vfirewall(vfirewall::Vfirewall),
     /// Upload a program to a router
     Upload(Upload),
     /// The lemmas that proofs cite: list them, and add one's own at a router
@@ -404,6 +411,37 @@ struct Multicast {
     template: Template,
 }
 
+#[derive(Args)]
+struct Quarantine {
+    /// An infected prefix, or an address; may be given more than once
+    #[arg(long = "infected", value_name = "ADDR|PREFIX", required = true, value_parser = lang::prefix)]
+    infected: Vec<Prefix>,
+    /// A word by which the worm is told; given more than once, any of them is enough. In double quotes, with the escapes
+    /// of the language
+    #[arg(long = "signature", value_name = "WORD", required_unless_present = "port", value_parser = word)]
+    signatures: Vec<Word>,
+    /// The port that the worm spreads through, where there is no signature
+    #[arg(long, value_name = "PORT", conflicts_with = "signatures")]
+    port: Option<u16>,
+    /// With --port: the protocol
+    #[arg(long, value_enum, default_value = "tcp", requires = "port")]
+    protocol: Protocol,
+    /// An address of one's own that still gets all of it: a honeypot
+    #[arg(long, value_name = "ADDR")]
+    spare: Option<std::net::IpAddr>,
+    #[command(flatten)]
+    template: Template,
+}
+
+/// The protocols with ports.
+#[derive(Clone, Copy, ValueEnum)]
+enum Protocol {
+    /// TCP
+    Tcp,
+    /// UDP
+    Udp,
+}
+
 /// The bytes of a word; a type of its own, so that clap does not take it for a list of values.
 #[derive(Clone)]
 struct Word(Vec<u8>);
@@ -681,6 +719,9 @@ fn dispatch(command: Command) -> (bool, Outcome) {
         Command::Firewall(args) => (args.template.json.json, network::firewall(args)),
         Command::Spam(args) => (args.template.json.json, network::spam(args)),
         Command::Multicast(args) => (args.template.json.json, network::multicast(args)),
+        Command::Quarantine(args) => (args.template.json.json, network::quarantine(args)),
+        Command::Watch(args) => (args.json.json, watch::watch(&args)),
+        Command::Vfirewall(args) => (args.json.json, vfirewall::run(&args)),
         Command::Lemma { command: Lemma::Add(args) } => (args.router.json.json, network::lemma_add(&args)),
         Command::Lemma { command: Lemma::List { lemmas, json } } => (json.json, lemma::list(&lemmas, json.json)),
         Command::Upload(args) => (args.router.json.json, network::upload(&args)),

@@ -47,6 +47,59 @@ pub fn multicast(sender: Addr, lifetime_s: u32, owner: &Principal) -> String {
     text
 }
 
+/// By what a worm is told.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Worm {
+    /// By words in its content: any of them; what a sender has sent in the same window goes with it.
+    Signatures(Vec<Vec<u8>>),
+    /// By the port that it spreads through.
+    Port {
+        /// `tcp` or `udp`.
+        protocol: &'static str,
+        /// The port.
+        port: u16,
+    },
+}
+
+/// A quarantine for all that `owner` owns: nothing that is told to be the worm comes in from the `infected` prefixes, but
+/// to the address `spared`, a honeypot, where one is given.
+#[must_use]
+pub fn quarantine(
+    infected: &[Prefix],
+    worm: &Worm,
+    spared: Option<Addr>,
+    lifetime_s: u32,
+    owner: &Principal,
+) -> String {
+    let set = PrefixSet::new(infected.to_vec());
+    let mut text = String::from("# A worm quarantine: lets nothing of the worm in from the infected prefixes.\n");
+    if let Worm::Signatures(_) = worm {
+        text.push_str("WINDOW = 32 packets\n");
+    }
+    head(&mut text, lifetime_s, owner);
+    let spare = spared.map_or(String::new(), |addr| format!(" and dst != {addr}"));
+    match worm {
+        Worm::Port { protocol, port } => {
+            let _ = writeln!(
+                text,
+                "Worm = SELECT(MyPackets, src in {set} and protocol = {protocol} and dstport = {port}{spare});"
+            );
+            text.push_str("DISCARD(Worm);\n");
+        }
+        Worm::Signatures(words) => {
+            let _ = writeln!(text, "Suspect = SELECT(MyPackets, src in {set}{spare});");
+            text.push_str("SourceIP(s), Packets(s) = GROUP_BY_SOURCE(Suspect);\nforeach s do\n");
+            for (i, word) in words.iter().enumerate() {
+                let joint = if i == 0 { "if" } else { "or" };
+                let then = if i + 1 == words.len() { " then" } else { "" };
+                let _ = writeln!(text, "  {joint} CONTAINS_STRING(Packets(s), {}){then}", quoted(word));
+            }
+            text.push_str("    DISCARD(Packets(s));\n");
+        }
+    }
+    text
+}
+
 /// The lines that every template begins with: the lifetime, and the packets to the owner.
 fn head(text: &mut String, lifetime_s: u32, owner: &Principal) {
     let own = match owner {

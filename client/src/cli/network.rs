@@ -6,11 +6,13 @@ use super::route::{self, Stop};
 use super::script::Lemmas;
 use super::session::{Contract, Ready, Session, expiry_s, identity_file, load_identity, principal, unexpected};
 use super::{
-    Firewall, Instance, LemmaAdd, Mode, Multicast, Policy as PolicyArgs, Router, Spam, Template, Upload as UploadArgs,
+    Firewall, Instance, LemmaAdd, Mode, Multicast, Policy as PolicyArgs, Protocol, Quarantine, Router, Spam, Template,
+    Upload as UploadArgs,
 };
 use serde_json::json;
+use vinet_client::file;
 use vinet_client::lang::{self, source_map::hex};
-use vinet_client::{file, template};
+use vinet_client::template::{self, Worm};
 use vinet_session::identity::Identity;
 use vinet_session::message::{NewLemma, ProgramStatus, Reply, Request, Withdraw, fresh_nonce};
 use vinet_session::policy_file;
@@ -37,6 +39,18 @@ pub(super) fn multicast(args: Multicast) -> Outcome {
     })
 }
 
+pub(super) fn quarantine(args: Quarantine) -> Outcome {
+    let Quarantine { infected, signatures, port, protocol, spare, template } = args;
+    let worm = match port {
+        Some(port) => Worm::Port { protocol: protocol.text(), port },
+        None => Worm::Signatures(signatures.into_iter().map(|word| word.0).collect()),
+    };
+    let spared = spare.map(Into::into);
+    written("quarantine.vnp", &template, &infected, |infected, owner| {
+        template::quarantine(infected, &worm, spared, template.lifetime, owner)
+    })
+}
+
 /// A program that is written for the user: printed, tried, or uploaded to each router that controls some of the
 /// `sources` that it is about; to every one where it is about any source.
 pub(super) fn written(
@@ -58,14 +72,35 @@ pub(super) fn written(
     };
     at_each(route::stops(router, &args.reach, sources)?, |stop| {
         let mut session = Session::at(stop.target.clone(), &args.reach)?;
-        let policy = session.policy(PrincipalKind::of(&session.principal))?;
-        let contract = Contract { policy, lemmas: Lemmas::library() };
-        let text = source(&stop.sources, &session.principal);
-        session.steps.tell(&format_args!("writing {name}:\n{}", text.trim_end()));
-        let compiled = lang::compile(name, &text, &[], &session.principal)?;
-        let ready = session.prove(Mode::Proof, compiled.program, Some(compiled.map), &contract, args.rate)?;
+        let (ready, contract) = ready(&mut session, &stop.sources, name, args.rate, &source)?;
         session.finish(ready, &contract, &args.pay, args.dry_run, args.json.json)
     })
+}
+
+/// A program that is written for those `sources` that a router controls, proven under that router's policy.
+pub(super) fn ready(
+    session: &mut Session,
+    sources: &[Prefix],
+    name: &str,
+    rate: Option<u32>,
+    source: &dyn Fn(&[Prefix], &Principal) -> String,
+) -> Result<(Ready, Contract), Failure> {
+    let policy = session.policy(PrincipalKind::of(&session.principal))?;
+    let contract = Contract { policy, lemmas: Lemmas::library() };
+    let text = source(sources, &session.principal);
+    session.steps.tell(&format_args!("writing {name}:\n{}", text.trim_end()));
+    let compiled = lang::compile(name, &text, &[], &session.principal)?;
+    let ready = session.prove(Mode::Proof, compiled.program, Some(compiled.map), &contract, rate)?;
+    Ok((ready, contract))
+}
+
+impl Protocol {
+    pub(super) const fn text(self) -> &'static str {
+        match self {
+            Protocol::Tcp => "tcp",
+            Protocol::Udp => "udp",
+        }
+    }
 }
 
 /// Does the same at every router, also where one says no, and says which did.
@@ -178,14 +213,20 @@ pub(super) fn show(args: &Instance) -> Outcome {
 
 pub(super) fn withdraw(args: &Instance) -> Outcome {
     let mut session = Session::open(&args.router.router, &args.router.reach)?;
+    let status = withdrawn(&mut session, args.instance)?;
+    session.steps.tell(&format_args!("program {} is withdrawn", status.instance));
+    print_status(&status, args.router.json.json)
+}
+
+/// Ends `instance`; what it had done.
+pub(super) fn withdrawn(session: &mut Session, instance: u64) -> Result<ProgramStatus, Failure> {
     let (nonce, expiry_s) = (fresh_nonce()?, expiry_s());
     let router = session.link.router().id();
-    let request = Request::Withdraw(Withdraw::sign(router, args.instance, nonce, expiry_s, &session.identity));
+    let request = Request::Withdraw(Withdraw::sign(router, instance, nonce, expiry_s, &session.identity));
     let Reply::Withdrawn(status) = session.ask(&request, "withdrawing the program")? else {
         return Err(unexpected("a withdrawal"));
     };
-    session.steps.tell(&format_args!("program {} is withdrawn", status.instance));
-    print_status(&status, args.router.json.json)
+    Ok(status)
 }
 
 pub(super) fn policy(args: &PolicyArgs) -> Outcome {

@@ -3,6 +3,7 @@
 use super::answer::{self, Failure, Outcome, Refusal};
 use super::session::{Session, config_dir, load_authority, no_home, unexpected};
 use super::{Reach, Router};
+use serde::{Deserialize, Serialize};
 use serde_json::json;
 use std::fmt;
 use std::path::PathBuf;
@@ -20,7 +21,7 @@ use vinet_trusted::program::Program;
 const AUTO: &str = "auto";
 
 /// A router, and where it is.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub(super) struct Target {
     /// At least one, the best first.
     pub(super) endpoints: Vec<String>,

@@ -121,6 +121,11 @@ impl Session {
         }
     }
 
+    /// Asks what may be asked twice; the answer, whatever it is.
+    pub(super) fn answer(&mut self, request: &Request, doing: &'static str) -> Result<Reply, Failure> {
+        self.again(|link| link.ask(request, doing))
+    }
+
     /// Does `ask` until an answer comes that is not only about this moment: over a new connection where the last was lost,
     /// after a pause where the router has no room now or still has the request of before under way.
     fn again(&mut self, mut ask: impl FnMut(&mut Link) -> Result<Reply, LinkError>) -> Result<Reply, Failure> {

@@ -6,3 +6,5 @@ mod money;
 mod routers;
 mod sealed;
 mod sessions;
+mod vfirewall;
+mod watch;
