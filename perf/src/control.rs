@@ -63,7 +63,7 @@ pub struct Options {
     /// The worker's core.
     #[arg(long, default_value_t = 1)]
     core: usize,
-    /// The core of the control thread, and of the clients.
+    /// The core of the control thread, and of attackers.
     #[arg(long, default_value_t = 0)]
     control_core: usize,
     /// What chance follows from.
@@ -119,7 +119,7 @@ pub fn run(options: &Options) -> Result<(), PerfError> {
         what: "vinetd".to_owned(),
         remedy: "build it (`cargo build --release -p vinet-control`) or name it with --vinetd".to_owned(),
     })?;
-    alone(options.control_core)?;
+    alone()?;
     let setup = Setup {
         vinetd,
         configs: options.configs.clone(),
@@ -141,8 +141,11 @@ pub fn run(options: &Options) -> Result<(), PerfError> {
     report.object("machine", json!({"machine": machine::describe(), "load": machine::load(), "seed": options.seed}));
     if has(Part::Installs) {
         let daemon = bed.start(&setup, Duration::ZERO)?;
+        // The worker has nothing to do, so its core is the clients'.
+        stay_on(&[options.core])?;
         installs::measure(&mut report, &daemon, &bed, &orders, options)?;
         daemon.end()?;
+        stay_on(&setup.cores)?;
     }
     if has(Part::Restart) {
         restart::measure(&mut report, &bed, &orders, &setup, options)?;
@@ -155,6 +158,7 @@ pub fn run(options: &Options) -> Result<(), PerfError> {
         let setup = Setup { idle: "spin", edge: rig::receive_device(&pcap, 1), ..setup };
         let daemon = bed.start(&setup, Duration::ZERO)?;
         neighbours()?;
+        stay_on(&[options.control_core])?;
         attacked::measure(&mut report, &daemon, &bed, &orders, options)?;
         daemon.end()?;
     }
@@ -170,19 +174,23 @@ fn ip(words: &str) -> Result<(), PerfError> {
     if status.success() { Ok(()) } else { Err(failed(format!("`ip {words}` ended with {status}"))) }
 }
 
-/// A network namespace for this process and those that it starts, and the one core that is not the worker's.
-fn alone(core: usize) -> Result<(), PerfError> {
+/// A network namespace for this process and those that it starts.
+fn alone() -> Result<(), PerfError> {
     let failed = |error: nix::Error| PerfError::Missing {
         what: "the right to have a network namespace".to_owned(),
         remedy: format!("run as root ({error})"),
     };
     unshare(CloneFlags::CLONE_NEWNET).map_err(failed)?;
-    ip("link set lo up")?;
+    ip("link set lo up")
+}
+
+/// Keeps this process, and what it starts from now on, to these cores.
+fn stay_on(all: &[usize]) -> Result<(), PerfError> {
     let mut cores = CpuSet::new();
-    cores
-        .set(core)
+    all.iter()
+        .try_for_each(|core| cores.set(*core))
         .and_then(|()| sched_setaffinity(Pid::from_raw(0), &cores))
-        .map_err(|error| PerfError::Option(format!("--control-core {core}: this machine does not have it ({error})")))
+        .map_err(|error| PerfError::Option(format!("cores {all:?}: this machine does not have them ({error})")))
 }
 
 /// The next hops of the capture's packets, which nobody answers for.
