@@ -7,6 +7,7 @@
 mod strangers;
 mod uploads;
 
+use crate::control::client::rich;
 use crate::control::daemon::Bed;
 use crate::control::orders::Orders;
 use crate::run::PerfError;
@@ -103,16 +104,21 @@ pub struct Target {
 }
 
 impl Target {
-    /// Makes ready all that can be made before.
+    /// Makes ready all that can be made before; `pays` where the router asks for money.
     ///
     /// # Errors
     /// The router does not let an owner in, or nothing can be signed.
-    pub fn new(address: SocketAddr, bed: &Bed, orders: &Orders, seed: u64) -> Result<Target, PerfError> {
+    pub fn new(address: SocketAddr, bed: &Bed, orders: &Orders, pays: bool, seed: u64) -> Result<Target, PerfError> {
         let identity = bed.user(ATTACKER)?;
         let authority = Arc::clone(&bed.authority);
         let repeated = orders.firewalls(&identity, 1)?.remove(0);
-        let recording = strangers::record(address, &identity, &authority, &repeated)
-            .map_err(|e| PerfError::Failed { what: "a recording of a session".to_owned(), words: e.to_string() })?;
+        let failed =
+            |error: std::io::Error| PerfError::Failed { what: "an attacker".to_owned(), words: error.to_string() };
+        // Who can pay can do more.
+        if pays {
+            drop(rich(address, &identity, bed).map_err(failed)?);
+        }
+        let recording = strangers::record(address, &identity, &authority, &repeated).map_err(failed)?;
         Ok(Target {
             hello: strangers::first_frame(&recording),
             recording,

@@ -12,10 +12,10 @@ pub mod orders;
 mod restart;
 
 use crate::run::PerfError;
-use crate::verify::report::Report;
+use crate::verify::report::{Bar, Report};
 use crate::{capture, machine, rig};
 use clap::{Args, ValueEnum};
-use daemon::{Bed, Setup};
+use daemon::{Bed, Setup, TARIFF};
 use nix::sched::{CloneFlags, CpuSet, sched_setaffinity, unshare};
 use nix::unistd::Pid;
 use orders::Orders;
@@ -86,6 +86,8 @@ fn failed(words: impl std::fmt::Display) -> PerfError {
 enum Part {
     /// Installs a second, and how long one takes.
     Installs,
+    /// What an idle session takes, kept and sealed.
+    Memory,
     /// How fast a router is back with all its programs.
     Restart,
     /// What attacks leave of the rate of packets.
@@ -127,11 +129,11 @@ pub fn run(options: &Options) -> Result<(), PerfError> {
         idle: "backoff",
         edge: "net_null0,no-rx=1".to_owned(),
         controlled: r#""10.0.0.0/8", "172.16.0.0/12""#,
-        more: String::new(),
+        more: daemon::paid_and_kept(),
     };
     let has = |part| options.only.is_empty() || options.only.contains(&part);
     let bed = Bed::new()?;
-    let orders = Orders::new(&bed, &options.configs)?;
+    let orders = Orders::new(&bed, &options.configs, TARIFF)?;
     let mut report = Report::new(options.json);
     report.say(&format!(
         "{}; loopback; clients and control thread share core {}.\n",
@@ -147,8 +149,11 @@ pub fn run(options: &Options) -> Result<(), PerfError> {
         daemon.end()?;
         stay_on(&setup.cores)?;
     }
+    if has(Part::Memory) {
+        memory(&mut report)?;
+    }
     if has(Part::Restart) {
-        restart::measure(&mut report, &bed, &orders, &setup, options)?;
+        restart::measure(&mut report, &bed, &setup, options)?;
     }
     if has(Part::Attacks) {
         std::fs::create_dir_all(&options.dir).map_err(|error| PerfError::File { path: options.dir.clone(), error })?;
@@ -172,6 +177,30 @@ fn ip(words: &str) -> Result<(), PerfError> {
     let failed = |words: String| PerfError::Failed { what: "ip".to_owned(), words };
     let status = Command::new("ip").args(words.split(' ')).status().map_err(|e| failed(e.to_string()))?;
     if status.success() { Ok(()) } else { Err(failed(format!("`ip {words}` ended with {status}"))) }
+}
+
+/// What `vinet-perf session` measures of idle sessions.
+fn memory(report: &mut Report) -> Result<(), PerfError> {
+    const WORDS: &str = "session --json --clients 1000 --kept-max 1000 --questions 1000 --rounds 1";
+    report.heading("Idle sessions");
+    let own = std::env::current_exe().map_err(|error| PerfError::File { path: "vinet-perf".into(), error })?;
+    let told = Command::new(own).args(WORDS.split(' ')).output().map_err(failed)?;
+    let lines = String::from_utf8_lossy(&told.stdout).into_owned();
+    let bars: Vec<serde_json::Value> = lines.lines().filter_map(|line| serde_json::from_str(line).ok()).collect();
+    let mut found = 0;
+    for bar in bars.iter().filter(|object| object["section"] == "bar") {
+        if let (Some(name), Some(value), Some(most)) =
+            (bar["name"].as_str(), bar["value"].as_f64(), bar["bar"].as_f64())
+        {
+            report.bar(name, value, "B", Bar::AtMost(most));
+            found += 1;
+        }
+    }
+    if found == 0 {
+        return Err(failed(format!("`{WORDS}` tells nothing: {}", String::from_utf8_lossy(&told.stderr))));
+    }
+    report.bars();
+    Ok(())
 }
 
 /// A network namespace for this process and those that it starts.

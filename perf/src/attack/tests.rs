@@ -12,6 +12,7 @@ use vinet_control::daemon;
 use vinet_control::policies::Policies;
 use vinet_fastpath::port::memory::{MemoryConfig, MemoryHandle, MemoryPool, MemoryPort};
 use vinet_session::message::Reply;
+use vinet_session::payment::Tariff;
 
 const PATIENCE: Duration = Duration::from_secs(20);
 /// How long each attack goes on.
@@ -44,8 +45,7 @@ impl Local {
         let socket = config.control.admin_socket.clone();
         std::fs::create_dir_all(bed.dir.path().join("run")).expect("a folder");
         let policies = vec![(*orders.policies.end_user).clone(), (*orders.policies.edge_router).clone()];
-        let policies =
-            Policies::sign(policies, vinet_prover::library().root(), crate::control::orders::TARIFF, &bed.router);
+        let policies = Policies::sign(policies, vinet_prover::library().root(), Tariff::FREE, &bed.router);
         let router = vinet_session::identity::Identity::load(&bed.dir.path().join("router.key")).expect("its key");
         let pool = MemoryPool::new(4096, 2048);
         let wire = |name, number| {
@@ -85,12 +85,12 @@ impl Drop for Local {
 fn every_attack_leaves_honest_clients_their_installs_and_the_router_whole() {
     let configs = Path::new(env!("CARGO_MANIFEST_DIR")).join("../configs");
     let bed = Bed::new().expect("a testbed");
-    let orders = Orders::new(&bed, &configs).expect("policies");
+    let orders = Orders::new(&bed, &configs, Tariff::FREE).expect("policies");
     let local = Local::start(&bed, &configs, &orders);
     let honest = bed.user(0x6440_1001).expect("an identity");
     let mut session = Session::open(local.address, &honest, &bed.authority).expect("a session");
     let mut uploads = orders.firewalls(&honest, 4 * Attack::ALL.len()).expect("uploads").into_iter();
-    let target = Target::new(local.address, &bed, &orders, 1).expect("a target");
+    let target = Target::new(local.address, &bed, &orders, false, 1).expect("a target");
     let mut installed = 0;
     for attack in Attack::ALL {
         let stop = AtomicBool::new(false);

@@ -1,6 +1,6 @@
 //! What attacks on the control plane leave of the rate of packets, and of honest clients' requests.
 
-use super::client::{Session, instance};
+use super::client::{Session, instance, rich};
 use super::daemon::{Bed, Daemon};
 use super::orders::{Orders, SOURCES};
 use super::{Options, failed};
@@ -46,7 +46,8 @@ pub fn measure(
 ) -> Result<(), PerfError> {
     report.heading("The rate of packets under attack");
     let honest = bed.user(HONEST)?;
-    let target = Target::new(daemon.address(), bed, orders, options.seed)?;
+    drop(rich(daemon.address(), &honest, bed).map_err(failed)?);
+    let target = Target::new(daemon.address(), bed, orders, true, options.seed)?;
     std::thread::sleep(WARM_UP);
     let heads = ["attack", "attempts/s", "packets, to none", "honest installs", "honest newcomers"];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];

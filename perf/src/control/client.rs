@@ -1,5 +1,6 @@
 //! A client that keeps several requests under way on one session.
 
+use super::daemon::Bed;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
@@ -105,6 +106,19 @@ impl Session {
             }
         }
         Ok(())
+    }
+}
+
+/// Opens a session and gives its account credits.
+///
+/// # Errors
+/// The session ended, or the credits are not taken.
+pub fn rich(to: SocketAddr, identity: &Arc<Identity>, bed: &Bed) -> io::Result<Session> {
+    let mut session = Session::open(to, identity, &bed.authority)?;
+    let credits = bed.credits(identity).map_err(|error| io::Error::other(error.to_string()))?;
+    match session.ask(&credits)?.0 {
+        Reply::Receipt(_) => Ok(session),
+        other => Err(io::Error::other(format!("a deposit is answered {other:?}"))),
     }
 }
 

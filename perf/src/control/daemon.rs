@@ -12,6 +12,8 @@ use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 use tempfile::TempDir;
 use vinet_control::admin::{self, Command as Ask};
 use vinet_session::identity::{Authority, AuthorityKey, Identity, Subject, Validity};
+use vinet_session::message::{Request, fresh_nonce};
+use vinet_session::payment::{BankKey, Credit, CreditTerms, Tariff};
 use vinet_trusted::addr::{Addr, Principal};
 
 /// Where it listens, in a network namespace of its own.
@@ -20,6 +22,20 @@ pub const ADDRESS: &str = "127.0.0.1:7400";
 const TIME_MAX: Duration = Duration::from_secs(30);
 /// How long certificates are valid.
 const VALID_S: u64 = 24 * 3600;
+
+/// What each account is given.
+const CREDITS: u64 = 1 << 50;
+/// What the router asks for, where it asks for anything.
+pub const TARIFF: Tariff = Tariff { install: 10, per_teracycle: 1, per_gibibyte_day: 1, check: 1 };
+
+/// The part of a configuration that has programs paid for, and kept in a file.
+pub fn paid_and_kept() -> String {
+    let Tariff { install, per_teracycle, per_gibibyte_day, check } = TARIFF;
+    format!(
+        "[payment]\nbank = \"bank.pub\"\ninstall = {install}\nper_teracycle = {per_teracycle}\n\
+         per_gibibyte_day = {per_gibibyte_day}\ncheck = {check}\n[store]\npath = \"router.redb\"\n"
+    )
+}
 
 /// How a daemon is started.
 #[derive(Clone)]
@@ -50,6 +66,8 @@ pub struct Bed {
     pub authority: Arc<Authority>,
     /// The router's key.
     pub router: Identity,
+    /// Issues credits.
+    bank: BankKey,
 }
 
 pub fn wall_s() -> u64 {
@@ -69,8 +87,18 @@ impl Bed {
         let router = key.issue_identity(subject, Validity::starting(wall_s() - 60, VALID_S)).map_err(failed)?;
         router.save(&dir.path().join("router.key")).map_err(failed)?;
         key.authority().save(&dir.path().join("authority.pub")).map_err(failed)?;
+        let bank = BankKey::generate("bench").map_err(failed)?;
+        bank.bank().save(&dir.path().join("bank.pub")).map_err(failed)?;
         let authority = Arc::new(key.authority());
-        Ok(Bed { dir, key, authority, router })
+        Ok(Bed { dir, key, authority, router, bank })
+    }
+
+    /// Credits for an account at the router: enough for everything that is measured.
+    pub fn credits(&self, account: &Identity) -> Result<Request, PerfError> {
+        let serial = fresh_nonce().map_err(failed)?;
+        let (router, account) = (self.router.public(), account.public());
+        let terms = CreditTerms { serial, amount: CREDITS, router, account, expiry_s: wall_s() + VALID_S };
+        Ok(Request::Deposit(Box::new(Credit::sign(terms, &self.bank))))
     }
 
     /// An end user of this address.

@@ -1,6 +1,6 @@
 //! Installs a second, and how long one takes.
 
-use super::client::{Session, instance};
+use super::client::{Session, instance, rich};
 use super::daemon::{Bed, Daemon, Threads};
 use super::orders::Orders;
 use super::{Options, failed};
@@ -58,7 +58,7 @@ pub fn measure(
 ) -> Result<(), PerfError> {
     report.heading("Installs");
     let one = bed.user(OWNERS)?;
-    let mut session = Session::open(daemon.address(), &one, &bed.authority).map_err(failed)?;
+    let mut session = rich(daemon.address(), &one, bed).map_err(failed)?;
     let mut rounds = Vec::new();
     for _ in 0..options.rounds {
         let uploads = orders.firewalls(&one, options.installs)?;

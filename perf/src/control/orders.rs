@@ -17,8 +17,6 @@ use vinet_trusted::policy::PrincipalKind;
 
 /// The first source that programs are against: one that sends nothing.
 pub const SOURCES: u32 = 0xac10_0000;
-/// What the router asks for.
-pub const TARIFF: Tariff = Tariff::FREE;
 /// How long a signed request is good for, in seconds.
 const GOOD_FOR_S: u64 = 280;
 
@@ -36,20 +34,21 @@ pub struct Orders {
     /// The shipped policies.
     pub policies: Policies,
     pairs: Pairs,
+    tariff: Tariff,
 }
 
 impl Orders {
-    /// For the router of `bed`.
-    pub fn new(bed: &Bed, configs: &Path) -> Result<Orders, PerfError> {
+    /// For the router of `bed`, which asks for so much.
+    pub fn new(bed: &Bed, configs: &Path, tariff: Tariff) -> Result<Orders, PerfError> {
         let policies = Policies::load(&configs.join("policy"))?;
         let lemma_root = vinet_prover::library().root();
         let all = vec![(*policies.end_user).clone(), (*policies.edge_router).clone()];
-        let signed = Signed::sign(all, lemma_root, TARIFF, &bed.router);
+        let signed = Signed::sign(all, lemma_root, tariff, &bed.router);
         let id = |kind| signed.of(kind).map(|contract| *contract.id()).ok_or_else(|| failed("a policy is for nobody"));
         let policy_ids = [id(PrincipalKind::EndUser)?, id(PrincipalKind::EdgeRouter)?];
         let pairs = Pairs::against(Addr::V4(SOURCES), &policies.end_user).map_err(failed)?;
         let lemmas = vinet_prover::library();
-        Ok(Orders { router: bed.router.public(), policy_ids, lemma_root, lemmas, policies, pairs })
+        Ok(Orders { router: bed.router.public(), policy_ids, lemma_root, lemmas, policies, pairs, tariff })
     }
 
     /// The paper's firewall against one source.
@@ -68,8 +67,12 @@ impl Orders {
         let checked = check(&program, &proof, principal, policy, &self.lemmas).map_err(failed)?;
         let decoded = checked.program();
         let packet_rate = policy.limits.packet_rate_default;
-        let price =
-            TARIFF.price(checked.complexity(), packet_rate, checked.state_bytes(), u64::from(decoded.lifetime_s()));
+        let price = self.tariff.price(
+            checked.complexity(),
+            packet_rate,
+            checked.state_bytes(),
+            u64::from(decoded.lifetime_s()),
+        );
         Ok(Terms {
             router: self.router,
             policy_id,

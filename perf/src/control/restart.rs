@@ -16,6 +16,7 @@ use vinet_control::admin::Command as Ask;
 use vinet_control::store::{Options as StoreOptions, ProgramRecord, Put, Store, Transaction};
 use vinet_session::identity::Identity;
 use vinet_session::message::Upload;
+use vinet_session::payment::Tariff;
 use vinet_trusted::addr::{Addr, Principal};
 
 /// The bar is for a million programs; it is held to in proportion.
@@ -35,15 +36,10 @@ const PREFIX_LEN: u8 = 24;
 const LIFETIME_LEFT_S: u64 = 12 * 3600;
 
 /// Makes the store and starts a router on it.
-pub fn measure(
-    report: &mut Report,
-    bed: &Bed,
-    orders: &Orders,
-    setup: &Setup,
-    options: &Options,
-) -> Result<(), PerfError> {
+pub fn measure(report: &mut Report, bed: &Bed, setup: &Setup, options: &Options) -> Result<(), PerfError> {
     report.heading("Restart");
     let count = options.programs;
+    let orders = &Orders::new(bed, &options.configs, Tariff::FREE)?;
     let path = bed.dir.path().join("programs.redb");
     let begin = Instant::now();
     let bytes = fill(bed, orders, &options.configs, &path, count)?;
