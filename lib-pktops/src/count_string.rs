@@ -100,7 +100,7 @@ impl Counted {
         let mut found = 0;
         for (vector, differs) in differs.iter().enumerate().take(BLOCK / S::u8s::LEN) {
             let same = differs.simd_eq(S::u8s::splat(simd, 0)).to_bitmask();
-            found |= same << (vector * S::u8s::LEN % BLOCK);
+            found |= same << (vector * S::u8s::LEN);
         }
         found
     }
@@ -111,9 +111,8 @@ impl Counted {
 fn compare<S: Simd>(simd: S, bytes: &[u8], (at, byte): (u8, u8), differs: &mut [S::u8s; VECTORS_MAX]) {
     let there = &bytes[usize::from(at)..usize::from(at) + BLOCK];
     let byte = S::u8s::splat(simd, byte);
-    for (vector, differs) in differs.iter_mut().enumerate().take(BLOCK / S::u8s::LEN) {
-        let from = vector * S::u8s::LEN;
-        *differs |= S::u8s::from_slice(simd, &there[from..from + S::u8s::LEN]) ^ byte;
+    for (differs, there) in differs.iter_mut().zip(there.chunks_exact(S::u8s::LEN)) {
+        *differs |= S::u8s::from_slice(simd, there) ^ byte;
     }
 }
 
