@@ -119,7 +119,7 @@ fn counted(before: &Snapshot, after: &Snapshot) -> String {
         add(reason.name().to_owned(), before.drop(reason), after.drop(reason));
     }
     for ((name, before), (_, after)) in before.named().into_iter().zip(after.named()) {
-        if !name.starts_with("turns") {
+        if !name.starts_with("turns") && name != "busy_ns" {
             add(name.to_owned(), before, after);
         }
     }
