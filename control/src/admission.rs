@@ -184,9 +184,9 @@ pub enum Opened {
     /// Let the judges see it; then give it to [`Admission::decide`], or to [`Admission::drop_case`].
     Judge {
         /// What they look at.
-        question: Question,
+        question: Box<Question>,
         /// Who asks.
-        case: OpenCase,
+        case: Box<OpenCase>,
     },
     /// It was answered before, so.
     Again(Answer),
@@ -376,8 +376,8 @@ impl Admission {
         };
         let owner = terms.principal;
         let lemmas = self.lemmas.store(&owner, now);
-        let question = Question { claim, upload: Box::new(upload), policy, lemmas, now_s: now.wall_s };
-        Ok(Opened::Judge { question, case: OpenCase { request, money, owner, verified } })
+        let question = Box::new(Question { claim, upload: Box::new(upload), policy, lemmas, now_s: now.wall_s });
+        Ok(Opened::Judge { question, case: Box::new(OpenCase { request, money, owner, verified }) })
     }
 
     /// Decides what can be decided about a lemma without looking into its proof: the judges have to see it, or the

@@ -439,7 +439,7 @@ mod tests {
         let Case::Program { question: Question { claim, .. }, .. } = case(64, Wrong::Nothing) else { panic!() };
         assert!(judges.submit(Case::Signed { ticket: 64, claim }).is_ok());
         // All 65 are somewhere on the way, so one more is refused and comes back.
-        let refused = judges.submit(case(65, Wrong::Nothing)).err().expect("it is full");
+        let refused = judges.submit(case(65, Wrong::Nothing)).expect_err("it is full");
         assert!(matches!(*refused, Case::Program { ticket: 65, .. }));
         assert_eq!(judges.pending(), 65);
         let mut seen = [false; 65];

@@ -118,6 +118,8 @@ pub struct Staff {
     pub table: TableWriter,
     /// Who checks signatures and proofs.
     pub judges: Judges<OnTheWay>,
+    /// Programs that are with them at once.
+    pub judging_max: usize,
     /// Who makes things durable.
     pub committer: Committer<Ticket>,
     /// Which keys are revoked.
@@ -141,6 +143,9 @@ pub struct Office {
     /// The table that the workers read.
     pub table: TableWriter,
     judges: Judges<OnTheWay>,
+    /// Programs that are with the judges at once. They take a few cases more, so that signatures and lemmas find a place
+    /// however many programs wait.
+    judging_max: usize,
     scheduler: Scheduler<(Way, OpenCase, Question)>,
     bands: Bands,
     lookahead: Lookahead<(Way, Box<Candidate>)>,
@@ -186,7 +191,7 @@ impl Office {
     /// An office with nothing on its desk, which works as `schedule` says.
     #[must_use]
     pub fn new(staff: Staff, schedule: &Schedule) -> Office {
-        let Staff { admission, table, judges, committer, revoked, alerts, shut_offs, directory } = staff;
+        let Staff { admission, table, judges, judging_max, committer, revoked, alerts, shut_offs, directory } = staff;
         let whole = admission.budget().whole();
         let fallen = revoked.keys().collect();
         let lookahead = Lookahead::new(Settings {
@@ -201,6 +206,7 @@ impl Office {
             admission,
             table,
             judges,
+            judging_max,
             scheduler: Scheduler::new(schedule.bounds),
             bands: schedule.bands.clone(),
             lookahead,
@@ -394,7 +400,7 @@ impl Office {
                                 Err((_, candidate)) => self.admission.turn_down(*candidate, busy()),
                             }
                         }
-                        Err(outcome) => outcome,
+                        Err(outcome) => *outcome,
                     };
                     if let Some(Reply::Rejected(why)) = outcome.reply() {
                         log::stranger("admission", format_args!("rejected what {who} sent: {}", why.text()));
@@ -430,7 +436,7 @@ impl Office {
                         self.submit(transaction, Filed::Program(way, decided));
                         continue;
                     }
-                    Err(outcome) => outcome,
+                    Err(outcome) => *outcome,
                 },
                 Verdict::Full => {
                     let why = NoCapacity::of(&job.load, &free);
@@ -456,7 +462,7 @@ impl Office {
             let outcome = self.admission.drop_case(case, Rejection::new("busy", &why.to_string(), None));
             self.file_late(way, outcome, answers);
         }
-        while self.judges.is_free() {
+        while self.judges.pending() < self.judging_max {
             let Some((_, (way, case, question))) = self.scheduler.pop(us(now)) else { break };
             worked = true;
             if let Err(back) = self.judges.submit(Case::Program { ticket: (way, case), question })

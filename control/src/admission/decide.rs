@@ -70,24 +70,24 @@ impl Admission {
         upload: Box<Upload>,
         verdict: Result<Accepted, Rejection>,
         now: Now,
-    ) -> Result<Box<Candidate>, Outcome> {
+    ) -> Result<Box<Candidate>, Box<Outcome>> {
         let terms = upload.terms();
         let accepted = match verdict.and_then(|accepted| {
             declared_as_derived(terms, &accepted.executable)?;
             Ok(accepted)
         }) {
             Ok(accepted) => accepted,
-            Err(why) if PASSING.contains(&why.code()) => return Err(self.drop_case(case, why)),
+            Err(why) if PASSING.contains(&why.code()) => return Err(Box::new(self.drop_case(case, why))),
             // Proofs that prove nothing and numbers that lie have cost a check.
             Err(why) => {
                 self.decisions.rejected += 1;
-                return Err(self.charge(case, terms.nonce, why, now));
+                return Err(Box::new(self.charge(case, terms.nonce, why, now)));
             }
         };
         let executable = &accepted.executable;
         let fits = self.sources_controlled(executable).and_then(|()| self.is_paid(terms, executable.checked()));
         if let Err(why) = fits {
-            return Err(self.drop_case(case, why));
+            return Err(Box::new(self.drop_case(case, why)));
         }
         let aim = Aim::of(executable, &self.terrain.controlled, case.verified, terms.monitor);
         let checked = executable.checked();
@@ -135,7 +135,7 @@ impl Admission {
     ///
     /// # Errors
     /// What it comes to, where something is not there; nothing is taken then.
-    pub fn admit(&mut self, candidate: Candidate, now: Now) -> Result<(Decided, Transaction), Outcome> {
+    pub fn admit(&mut self, candidate: Candidate, now: Now) -> Result<(Decided, Transaction), Box<Outcome>> {
         let Candidate { case, upload, accepted, aim, load } = candidate;
         let terms = upload.terms();
         let Accepted { executable, record, proof } = accepted;
@@ -148,7 +148,7 @@ impl Admission {
         let taken = self.take(terms, &executable, &key, aim, load, lifetime_s, ends_ms);
         let (instance, install) = match taken {
             Ok(taken) => taken,
-            Err(why) => return Err(self.drop_case(case, why)),
+            Err(why) => return Err(Box::new(self.drop_case(case, why))),
         };
         let OpenCase { request, money, .. } = case;
         self.ledger.release(money.bond);

@@ -271,21 +271,21 @@ impl Bench {
     }
 
     /// Opened, judged, decided, admitted, kept.
-    fn decide(&mut self, user: &User, terms: Terms, now: Now) -> Result<Decided, Reply> {
+    fn decide(&mut self, user: &User, terms: Terms, now: Now) -> Result<Decided, Box<Reply>> {
         let (question, case) = match self.open(user, &terms, now) {
-            Opened::Rejected(why) => return Err(Reply::Rejected(why)),
-            Opened::Again(answer) => return Err(self.again(user, answer)),
+            Opened::Rejected(why) => return Err(Box::new(Reply::Rejected(why))),
+            Opened::Again(answer) => return Err(Box::new(self.again(user, answer))),
             Opened::Judge { question, case } => (question, case),
         };
         let signed = question.claim.verify().map_err(Rejection::from);
         let verdict = signed.and_then(|()| question.judge(Verify::Proof, &self.lowerings));
-        let candidate = self.admission.decide(case, question.upload, verdict, now);
+        let candidate = self.admission.decide(*case, question.upload, verdict, now);
         match candidate.and_then(|candidate| self.admission.admit(*candidate, now)) {
             Ok((decided, transaction)) => {
                 self.keep(transaction);
                 Ok(decided)
             }
-            Err(outcome) => Err(self.settle(outcome).expect("somebody asked")),
+            Err(outcome) => Err(Box::new(self.settle(*outcome).expect("somebody asked"))),
         }
     }
 
@@ -293,7 +293,7 @@ impl Bench {
     fn upload(&mut self, user: &User, terms: Terms, now: Now) -> Reply {
         match self.decide(user, terms, now) {
             Ok(decided) => self.publish(vec![decided], now).remove(0),
-            Err(reply) => reply,
+            Err(reply) => *reply,
         }
     }
 
@@ -445,7 +445,7 @@ fn an_upload_that_is_being_checked_is_not_checked_twice() {
     let terms = bench.terms(&user, &firewall(&[prefix("192.0.2.66/32")], 30), NOW);
     let Opened::Judge { case, .. } = bench.open(&user, &terms, NOW) else { panic!() };
     assert_eq!(code(&bench.rejected_at_once(&user, &terms)), "in-progress");
-    let outcome = bench.admission.drop_case(case, rejected("busy", "later"));
+    let outcome = bench.admission.drop_case(*case, rejected("busy", "later"));
     assert_eq!(code(&bench.settle(outcome).unwrap()), "busy");
     assert_eq!(bench.state(), EMPTY);
     // It came to nothing, so the very same may be sent again.
@@ -497,8 +497,8 @@ fn a_request_signed_by_another_key_is_rejected() {
     let upload = Upload::sign(terms, &thief.identity);
     let Opened::Judge { question, case } = bench.admission.open(upload, &user.ownership, NOW) else { panic!() };
     let verdict = question.claim.verify().map_err(Rejection::from).map(|()| unreachable!("another key signed it"));
-    let outcome = bench.admission.decide(case, question.upload, verdict, NOW).unwrap_err();
-    assert_eq!(code(&bench.settle(outcome).unwrap()), "bad-signature");
+    let outcome = bench.admission.decide(*case, question.upload, verdict, NOW).unwrap_err();
+    assert_eq!(code(&bench.settle(*outcome).unwrap()), "bad-signature");
     assert_eq!(bench.state(), EMPTY);
 }
 

@@ -1,5 +1,6 @@
 //! The whole daemon in this process, over ports in memory and without the kernel's side.
 
+mod attacks;
 mod operator;
 
 use super::*;
@@ -10,6 +11,7 @@ use std::path::PathBuf;
 use vinet_fastpath::port::memory::{MemoryConfig, MemoryHandle, MemoryPool, MemoryPort};
 use vinet_session::identity::{AuthorityKey, Subject, Validity, parse_principal};
 use vinet_session::message::{Class, NewLemma, Reply, Request, Tariff, Terms, Upload, Withdraw, fresh_nonce};
+use vinet_session::payment::BankKey;
 use vinet_session::policy_file;
 use vinet_trusted::check::check;
 use vinet_trusted::policy::{Policy, PrincipalKind};
@@ -25,24 +27,61 @@ use crate::server::tests::BlockingClient;
 const PATIENCE: Duration = Duration::from_secs(20);
 
 struct Testbed {
-    key: AuthorityKey,
+    /// Taken out by a restart.
+    place: Option<Place>,
     authority: Authority,
     address: SocketAddr,
     metrics: SocketAddr,
     admin: PathBuf,
     stopper: Stopper,
     thread: Option<std::thread::JoinHandle<()>>,
-    dir: tempfile::TempDir,
 }
 
 fn wall_s() -> u64 {
     Now::read(Instant::now()).wall_s
 }
 
-impl Testbed {
-    fn start(verify: &str) -> Testbed {
+/// What outlasts a router: the folder with its files, and the keys of everybody.
+struct Place {
+    dir: tempfile::TempDir,
+    key: AuthorityKey,
+    bank: BankKey,
+    router: Arc<Identity>,
+    /// How uploads are verified.
+    verify: &'static str,
+    /// The line of `[control] reach`.
+    reach: &'static str,
+    tariff: Tariff,
+    /// What the policy has a program cost at least, in cycles.
+    cost_program: u32,
+}
+
+impl Place {
+    fn new() -> Place {
+        let key = AuthorityKey::generate("bench").unwrap();
+        let subject = Subject::Router { name: "edge1".into(), addrs: Vec::new() };
+        let router = key.issue_identity(subject, Validity::starting(wall_s() - 10, 3600)).unwrap();
+        let bank = BankKey::generate("bank").unwrap();
         let dir = tempfile::tempdir().unwrap();
+        bank.bank().save(&dir.path().join("bank.pub")).unwrap();
+        // A reload looks whether it is there.
+        std::fs::write(dir.path().join("unused"), "").unwrap();
+        Place {
+            dir,
+            key,
+            bank,
+            router: Arc::new(router),
+            verify: "proof",
+            reach: "off",
+            tariff: Tariff::FREE,
+            cost_program: 100,
+        }
+    }
+
+    /// A router in this place, with what one before left in its store.
+    fn open(self) -> Testbed {
         let core = *crate::config::cores_online().last().unwrap();
+        let (verify, reach, tariff) = (self.verify, self.reach, self.tariff);
         let text = format!(
             r#"
             [router]
@@ -52,11 +91,18 @@ impl Testbed {
             policies = ["policy.toml"]
             verify = "{verify}"
             run_dir = "{}"
+            revocations = "revoked.list"
             [workers]
             cores = [{core}]
             [control]
             listen = ["127.0.0.1:0"]
-            reach = "off"
+            reach = "{reach}"
+            [store]
+            path = "router.redb"
+            [payment]
+            bank = "bank.pub"
+            install = {}
+            check = {}
             [[port]]
             name = "edge"
             device = "net_null0"
@@ -74,25 +120,24 @@ impl Testbed {
             [metrics]
             listen = "127.0.0.1:0"
             "#,
-            dir.path().display()
+            self.dir.path().display(),
+            tariff.install,
+            tariff.check,
         );
-        std::fs::write(dir.path().join("router.toml"), &text).unwrap();
-        std::fs::write(dir.path().join("policy.toml"), policy_file::print(&policy())).unwrap();
-        // A reload looks whether it is there.
-        std::fs::write(dir.path().join("unused"), "").unwrap();
-        let config = Config::parse(&dir.path().join("router.toml"), &text).unwrap();
+        std::fs::write(self.dir.path().join("router.toml"), &text).unwrap();
+        let mut policy = policy();
+        policy.costs.program = self.cost_program;
+        std::fs::write(self.dir.path().join("policy.toml"), policy_file::print(&policy)).unwrap();
+        let config = Config::parse(&self.dir.path().join("router.toml"), &text).unwrap();
         let admin = config.control.admin_socket.clone();
-        let key = AuthorityKey::generate("bench").unwrap();
-        let authority = key.authority();
-        let subject = Subject::Router { name: "edge1".into(), addrs: Vec::new() };
-        let identity = key.issue_identity(subject, Validity::starting(wall_s() - 10, 3600)).unwrap();
-        let policies = Policies::sign(vec![policy()], vinet_prover::library().root(), Tariff::FREE, &identity);
+        let authority = self.key.authority();
+        let policies = Policies::sign(vec![policy], vinet_prover::library().root(), tariff, &self.router);
         let pool = MemoryPool::new(4096, 2048);
         let (edge, _far_edge) = MemoryPort::wire(&MemoryConfig::new("edge", 1), &MemoryConfig::new("far", 2), 1);
         let (uplink, _far_uplink) = MemoryPort::wire(&MemoryConfig::new("uplink", 3), &MemoryConfig::new("far", 4), 1);
         let (mut core, workers): (Core<MemoryHandle>, _) = daemon::assemble(
             config,
-            Arc::new(identity),
+            Arc::clone(&self.router),
             Arc::new(authority.clone()),
             policies,
             Vec::new(),
@@ -109,12 +154,34 @@ impl Testbed {
             core.run().unwrap();
             daemon::end::<MemoryPort, _>(core, workers);
         });
-        Testbed { key, authority, address, metrics, admin, stopper, thread: Some(thread), dir }
+        Testbed { place: Some(self), authority, address, metrics, admin, stopper, thread: Some(thread) }
+    }
+}
+
+impl Testbed {
+    fn start(verify: &'static str) -> Testbed {
+        Place { verify, ..Place::new() }.open()
+    }
+
+    fn place(&self) -> &Place {
+        self.place.as_ref().unwrap()
+    }
+
+    /// Ends it in order.
+    fn close(mut self) -> Place {
+        let place = self.place.take().unwrap();
+        drop(self);
+        place
+    }
+
+    /// Ends it in order, and begins another in the same place.
+    fn restart(self) -> Testbed {
+        self.close().open()
     }
 
     fn user(&self, principal: &str) -> Arc<Identity> {
         let subject = Subject::Owner(parse_principal(principal).unwrap());
-        Arc::new(self.key.issue_identity(subject, Validity::starting(wall_s() - 10, 3600)).unwrap())
+        Arc::new(self.place().key.issue_identity(subject, Validity::starting(wall_s() - 10, 3600)).unwrap())
     }
 
     fn client(&self, user: &Arc<Identity>) -> BlockingClient {

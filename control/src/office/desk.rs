@@ -26,7 +26,7 @@ impl Office {
         let (question, case) = match self.admission.open(upload, owner, now) {
             Opened::Rejected(why) => return Some(Reply::Rejected(why)),
             Opened::Again(answer) => return self.again(way, owner.key(), answer),
-            Opened::Judge { question, case } => (question, case),
+            Opened::Judge { question, case } => (*question, *case),
         };
         let terms = question.upload.terms();
         let function = match Program::decode(&terms.program) {

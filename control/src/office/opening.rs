@@ -34,6 +34,9 @@ use crate::store::{Kind, Options, Recovered, Store, StoreError};
 /// ever waits for one.
 const JUDGES_MAX: usize = 8;
 
+/// Signatures and lemmas that find a place with the judges beside the programs.
+const SIGNATURES_MAX: usize = 256;
+
 /// What the files say that an office goes by.
 #[derive(Debug)]
 pub struct Papers {
@@ -182,8 +185,9 @@ impl Office {
         let kept = recovered.kept(Kind::ShutOff)?;
         // What was read keeps the file's pages from being used again.
         drop(recovered);
-        let judging = threads * 2 * BATCH_LEN_MAX;
-        let judges = Judges::start(config.router.verify, threads, judging, lowerings, wake.clone())
+        let judging_max = threads * 2 * BATCH_LEN_MAX;
+        let pending_max = judging_max + SIGNATURES_MAX;
+        let judges = Judges::start(config.router.verify, threads, pending_max, lowerings, wake.clone())
             .map_err(OpenError::Thread)?;
         let committer = store.start(wake).map_err(OpenError::Thread)?;
         let own = config.own_addresses();
@@ -191,6 +195,7 @@ impl Office {
             admission,
             table,
             judges,
+            judging_max,
             committer,
             revoked,
             alerts: Alerts::new(Arc::clone(identity), now),

@@ -54,8 +54,10 @@ impl Office {
         if changes.is_empty() && self.shut_offs.is_done() {
             return false;
         }
+        let mut worked = !changes.is_empty();
         let register = self.admission.sources_mut().shut_offs_mut();
         let carried = self.shut_offs.carry_out(changes, register, &mut self.table, now);
+        worked |= !carried.is_empty();
         let mut puts = Vec::new();
         for outcome in carried {
             let change = match outcome {
@@ -81,7 +83,7 @@ impl Office {
             let outcome = self.admission.unasked(puts);
             self.file(None, outcome);
         }
-        true
+        worked
     }
 
     /// Takes up the shut-offs that the store kept, once the programs are counted again.

@@ -91,7 +91,7 @@ fn money_is_held_while_an_upload_is_checked_and_nobody_spends_it_twice() {
     assert_eq!(bench.balance(&user), (5, 20));
     assert_eq!(code(&bench.rejected_at_once(&user, &three)), "no-money");
     for case in [first, second] {
-        let outcome = bench.admission.drop_case(case, rejected("busy", "later"));
+        let outcome = bench.admission.drop_case(*case, rejected("busy", "later"));
         bench.settle(outcome);
     }
     assert_eq!((bench.balance(&user), bench.state()), ((25, 0), EMPTY));

@@ -64,7 +64,7 @@ fn prometheus_sees_programs_come_and_go() {
 
 /// Changes a file of the router; fails where `from` is not there.
 fn edit(testbed: &Testbed, file: &str, from: &str, to: &str) {
-    let path = testbed.dir.path().join(file);
+    let path = testbed.place().dir.path().join(file);
     let text = std::fs::read_to_string(&path).unwrap();
     assert!(text.contains(from), "{file} has no `{from}`:\n{text}");
     std::fs::write(path, text.replacen(from, to, 1)).unwrap();
@@ -121,7 +121,7 @@ fn a_reload_is_undone_unless_it_is_confirmed() {
 fn a_reload_that_fails_changes_nothing() {
     let testbed = Testbed::start("proof");
     let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
-    let good = std::fs::read_to_string(testbed.dir.path().join("router.toml")).unwrap();
+    let good = std::fs::read_to_string(testbed.place().dir.path().join("router.toml")).unwrap();
     let metrics_taken = format!("listen = \"{}\"", taken.local_addr().unwrap());
     for (from, to, words) in [
         ("[metrics]", "[metrics", "router.toml"),
@@ -137,7 +137,7 @@ fn a_reload_that_fails_changes_nothing() {
         ("listen = \"127.0.0.1:0\"\n", &metrics_taken, "[metrics] listen"),
         ("programs = 1000", "idle_timeout_s = 0", "0 is not in 1 to 86400"),
     ] {
-        std::fs::write(testbed.dir.path().join("router.toml"), &good).unwrap();
+        std::fs::write(testbed.place().dir.path().join("router.toml"), &good).unwrap();
         edit(&testbed, "router.toml", CAPACITY, "cycles_per_second = 5");
         edit(&testbed, "router.toml", from, to);
         let answer = reload(&testbed, None);
