@@ -3,7 +3,7 @@
 use super::answer::{self, Failure, Outcome, Refusal};
 use super::local::source_or_program;
 use super::script::Lemmas;
-use super::session::{Contract, Session, expiry_s, load_identity, no_home, now_s, principal, state_dir, unexpected};
+use super::session::{Contract, Session, expiry_s, load_identity, no_state, now_s, principal, state_dir, unexpected};
 use super::{Quote as QuoteArgs, Renew as RenewArgs, Router};
 use serde_json::json;
 use std::path::Path;
@@ -145,7 +145,7 @@ pub(super) fn balance(args: &Router) -> Outcome {
 pub(super) fn receipts(args: &Router) -> Outcome {
     let mut session = Session::open(&args.router, &args.reach)?;
     let (receipts, head) = fetch(&mut session)?;
-    let memory = Heads::at(state_dir().ok_or_else(|| no_home("--output"))?);
+    let memory = Heads::at(state_dir().ok_or_else(no_state)?);
     let router = session.link.router().id();
     if let Some(known) = memory.load(&router, &session.identity.public())? {
         heads::goes_on(&known, &receipts).map_err(|text| Refusal::new("history-rewritten", &text, None, None))?;

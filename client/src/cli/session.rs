@@ -93,7 +93,7 @@ impl Session {
         let clock = Clock::start(Duration::from_secs(reach.timeout.into()));
         steps.tell(&format_args!("connecting to {target} as {principal}"));
         let (link, tickets) = if reach.sealed {
-            let tickets = Tickets::at(state_dir().ok_or_else(|| no_home("$VINET_STATE"))?);
+            let tickets = Tickets::at(state_dir().ok_or_else(no_state)?);
             let (link, endpoint) = connect_sealed(&target, &identity, &authority, clock, &tickets)?;
             let how = if link.is_sealed() { "asking with a ticket" } else { "no ticket: a handshake" };
             steps.tell(&format_args!("{how}"));
@@ -142,7 +142,7 @@ impl Session {
             let pause = PAUSE * (1 << (sent - 1));
             let last = sent >= TRIES_MAX || !self.clock.has(pause);
             match answer {
-                Ok(Reply::Rejected(why)) if !last && matches!(why.code(), "busy" | "in-progress") => {
+                Ok(Reply::Rejected(why)) if !last && is_passing(&why) => {
                     self.steps.tell(&format_args!("the router says: {}; asking again", why.text()));
                     lost = false;
                 }
@@ -314,7 +314,7 @@ impl Session {
             let request = Request::Upload(Box::new(upload));
             self.again(|link| link.ask(&request, "uploading the program"))?
         } else {
-            self.again(|link| in_parts(link, &upload, &bytes))?
+            self.again(|link| in_parts(link, &bytes))?
         };
         let receipt = match reply {
             Reply::Receipt(receipt) => receipt,
@@ -340,6 +340,12 @@ impl Session {
             Err(Failure::Unusable("the router's receipt is about another account".to_string()))
         }
     }
+}
+
+/// Whether the same may be granted when it is asked again: the router has no room at the moment, still has the first copy
+/// under way, or has forgotten parts.
+fn is_passing(why: &Rejection) -> bool {
+    matches!(why.code(), "busy" | "in-progress" | "unknown-object" | "incomplete-object" | "broken-object")
 }
 
 fn connect(
@@ -384,9 +390,8 @@ fn connect_sealed(
     Err(last.expect("a target has an endpoint"))
 }
 
-/// Sends an upload piece by piece, beginning where the router's memory of it ends, and has it installed. A router that
-/// takes no parts gets it whole.
-fn in_parts(link: &mut Link, upload: &Upload, bytes: &[u8]) -> Result<Reply, LinkError> {
+/// Sends an upload piece by piece, beginning where the router's memory of it ends, and has it installed.
+fn in_parts(link: &mut Link, bytes: &[u8]) -> Result<Reply, LinkError> {
     let object = object_id(bytes);
     let len = u32::try_from(bytes.len()).unwrap_or(u32::MAX);
     let doing = "uploading the program in parts";
@@ -401,9 +406,6 @@ fn in_parts(link: &mut Link, upload: &Upload, bytes: &[u8]) -> Result<Reply, Lin
                 offset = have;
                 let rest = &bytes[have as usize..];
                 piece = &rest[..rest.len().min(PART_BYTES_MAX)];
-            }
-            Reply::Rejected(why) if why.code() == "not-served" => {
-                return link.ask(&Request::Upload(Box::new(upload.clone())), "uploading the program");
             }
             reply @ Reply::Rejected(_) => return Ok(reply),
             _ => return Err(LinkError::WrongReply { doing }),
@@ -528,4 +530,8 @@ pub(super) fn state_dir() -> Option<PathBuf> {
 
 pub(super) fn no_home(option: &str) -> Failure {
     Failure::Unusable(format!("there is no home folder to look in; use {option} FILE"))
+}
+
+pub(super) fn no_state() -> Failure {
+    Failure::Unusable("there is no home folder to remember anything in; name a folder in $VINET_STATE".to_string())
 }

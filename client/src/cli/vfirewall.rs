@@ -16,14 +16,14 @@ use super::answer::{self, Failure, Outcome, Steps};
 use super::money::renewed;
 use super::network::{ready, withdrawn};
 use super::route::{self, Target};
-use super::session::{Session, load_authority, load_identity, no_home, now_s, principal, state_dir};
+use super::session::{Session, load_authority, load_identity, no_state, now_s, principal, state_dir};
 use super::watch::{Notice, Seen};
 use super::{Json, Pay, Reach};
 use clap::Args;
 use rule::{Rule, Written};
 use serde::{Deserialize, Serialize};
 use serde_json::{Value, json};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet};
 use std::path::PathBuf;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, SyncSender, sync_channel};
 use std::time::{Duration, Instant};
@@ -121,12 +121,12 @@ struct Keeper<'a> {
     watchers: Vec<SyncSender<Value>>,
     seen: BTreeMap<String, Seen>,
     /// The routers that could not be reached the last time.
-    away: HashMap<String, ()>,
+    away: BTreeSet<String>,
     steps: Steps,
 }
 
 pub(super) fn run(args: &Vfirewall) -> Outcome {
-    let dir = state_dir().ok_or_else(|| no_home("VINET_STATE instead of --identity"))?;
+    let dir = state_dir().ok_or_else(no_state)?;
     std::fs::create_dir_all(&dir)
         .map_err(|error| Failure::Unusable(format!("cannot make the folder {}: {error}", dir.display())))?;
     // What is wrong with the keys shows now, and not at the first request.
@@ -155,7 +155,7 @@ pub(super) fn run(args: &Vfirewall) -> Outcome {
     }
     let steps = Steps::new(args.reach.verbose);
     let mut keeper =
-        Keeper { args, path, book, watchers: Vec::new(), seen: BTreeMap::new(), away: HashMap::new(), steps };
+        Keeper { args, path, book, watchers: Vec::new(), seen: BTreeMap::new(), away: BTreeSet::new(), steps };
     keeper.keep(&waiting)
 }
 
@@ -313,7 +313,7 @@ impl Keeper<'_> {
                     changed |= self.care(&target, &seen, &mut session);
                 }
                 Err(failure) => {
-                    if self.away.insert(key.clone(), ()).is_none() {
+                    if self.away.insert(key.clone()) {
                         let text = told(&failure)["text"].as_str().unwrap_or_default().to_owned();
                         self.note(&key, None, "unreachable", text);
                     }

@@ -79,8 +79,6 @@ impl Seen {
             let reply = session.answer(&Request::Events { after: self.after }, "asking what happened")?;
             let events = match reply {
                 Reply::Events(events) => events,
-                // A router without events has programs all the same.
-                Reply::Rejected(why) if why.code() == "not-served" => Vec::new(),
                 Reply::Rejected(why) => return Err(refused(&why)),
                 _ => return Err(unexpected("events")),
             };

@@ -56,8 +56,6 @@ pub(crate) struct Books {
     pub(crate) controlled: Option<PrefixSet>,
     /// How many of the next replies are lost, each with its connection.
     pub(crate) lose: usize,
-    /// Whether it takes uploads in parts.
-    pub(crate) takes_parts: bool,
     /// Handshakes so far.
     pub(crate) handshakes: usize,
     /// Before the next connection it loses what a restart loses of sessions.
@@ -148,7 +146,7 @@ impl Router {
         let authority = Arc::new(Authority::load(&dir.join("authority.pub")).expect("the authority"));
         let listener = TcpListener::bind("127.0.0.1:0").expect("a port");
         let addr = listener.local_addr().expect("its address");
-        let books = Arc::new(Mutex::new(Books { takes_parts: true, ..Books::default() }));
+        let books = Arc::new(Mutex::new(Books::default()));
         let state = State {
             identity,
             authority,
@@ -279,7 +277,6 @@ impl State {
                 Err(error) => rejected("lemma-rejected", &error.to_string()),
             },
             Request::Upload(upload) => self.upload(&mut books, owner, *upload, now_s),
-            Request::Part(_) if !books.takes_parts => rejected("not-served", "no parts here"),
             Request::Part(part) => self.part(&mut books, *part),
             Request::UploadObject { object } if object != self.object.0 => {
                 rejected("unknown-object", "no such upload is here")
@@ -324,7 +321,7 @@ impl State {
                 if let Some(receipt) = self.answers.get(&serial) {
                     return Reply::Receipt(receipt.clone());
                 }
-                let Some(bank) = books.bank.clone() else { return rejected("not-served", "no bank here") };
+                let Some(bank) = books.bank.clone() else { return rejected("no-bank", "no bank here") };
                 let amount = match credit.accept(&bank, &id, &owner.key(), now_s) {
                     Ok(terms) => terms.amount,
                     Err(fault) => return Reply::Rejected(fault.into()),
@@ -361,7 +358,7 @@ impl State {
             }
             Request::Directory => match &books.directory {
                 Some(directory) => Reply::Directory(Box::new(directory.clone())),
-                None => rejected("not-served", "no directory here"),
+                None => rejected("no-directory", "no directory here"),
             },
             Request::Revoke(list) => match list.verify(&self.authority) {
                 Ok(list) => {

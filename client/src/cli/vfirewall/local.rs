@@ -5,7 +5,7 @@
 //! one line of answer; after `{"ask": "watch"}` the daemon writes a line for everything that happens.
 
 use super::super::answer::{self, Failure, Outcome};
-use super::super::session::{no_home, state_dir};
+use super::super::session::{no_state, state_dir};
 use super::Job;
 use serde_json::{Value, json};
 use std::fs::OpenOptions;
@@ -150,7 +150,7 @@ fn same(given: &str, token: &str) -> bool {
 
 /// `vinet watch` without a router: prints what the local vfirewall tells, `count` lines of it.
 pub(in super::super) fn listen(count: Option<u64>, json: bool) -> Outcome {
-    let path = state_dir().ok_or_else(|| no_home("--router instead of --identity"))?.join(FILE);
+    let path = state_dir().ok_or_else(no_state)?.join(FILE);
     if !path.exists() {
         let remedy = "start `vinet vfirewall`, or name a router with --router";
         return Err(Failure::Unusable(format!("{}: no vfirewall has been started here; {remedy}", path.display())));
