@@ -16,6 +16,7 @@ pub mod packet;
 pub mod policy;
 pub mod proof;
 pub mod random;
+pub mod sealed;
 pub mod session;
 pub mod worker;
 
