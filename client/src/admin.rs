@@ -21,6 +21,19 @@ const ANSWER_LEN_MAX: u64 = 64 * 1024 * 1024;
 pub struct Admin {
     path: PathBuf,
     reader: BufReader<UnixStream>,
+    /// What has come of the next line.
+    partial: Vec<u8>,
+}
+
+/// What came in time.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Came {
+    /// A line.
+    Line(Value),
+    /// Nothing yet.
+    Nothing,
+    /// The end: the router has closed.
+    End,
 }
 
 /// Why there is no answer.
@@ -103,7 +116,7 @@ impl Admin {
         let stream = UnixStream::connect(path).map_err(unreachable)?;
         stream.set_read_timeout(Some(limit)).map_err(unreachable)?;
         stream.set_write_timeout(Some(limit)).map_err(unreachable)?;
-        Ok(Admin { path: path.to_owned(), reader: BufReader::new(stream) })
+        Ok(Admin { path: path.to_owned(), reader: BufReader::new(stream), partial: Vec::new() })
     }
 
     /// Sends a request and reads its answer.
@@ -112,27 +125,48 @@ impl Admin {
     /// [`AdminError`]; [`AdminError::Refused`] where the answer is a router's no.
     pub fn ask(&mut self, request: &Value) -> Result<Value, AdminError> {
         let sent = self.reader.get_mut().write_all(format!("{request}\n").as_bytes());
-        sent.map_err(|reason| AdminError::Unreachable { path: self.path.clone(), reason })?;
-        self.line()?.ok_or_else(|| self.malformed("the connection was closed before the answer".to_owned()))
+        sent.map_err(|reason| self.unreachable(reason))?;
+        match self.line()? {
+            Came::Line(value) => Ok(value),
+            Came::Nothing => Err(self.unreachable(io::ErrorKind::TimedOut.into())),
+            Came::End => Err(self.malformed("the connection was closed before the answer".to_owned())),
+        }
     }
 
-    /// Reads the next line of an answer that has several; `None` at its end.
+    /// Has [`Admin::line`] wait for so long.
     ///
     /// # Errors
-    /// As [`Admin::ask`]. After [`AdminError::Unreachable`] of the kind [`io::ErrorKind::WouldBlock`] it can be called
-    /// again only if no part of a line had come.
-    pub fn line(&mut self) -> Result<Option<Value>, AdminError> {
-        let mut line = Vec::new();
-        let read = (&mut self.reader).take(ANSWER_LEN_MAX).read_until(b'\n', &mut line);
-        read.map_err(|reason| AdminError::Unreachable { path: self.path.clone(), reason })?;
-        if line.is_empty() {
-            return Ok(None);
+    /// [`AdminError::Unreachable`]
+    pub fn wait_at_most(&mut self, limit: Duration) -> Result<(), AdminError> {
+        self.reader.get_ref().set_read_timeout(Some(limit)).map_err(|reason| self.unreachable(reason))
+    }
+
+    /// Reads the next line of an answer that has several.
+    ///
+    /// # Errors
+    /// As [`Admin::ask`].
+    pub fn line(&mut self) -> Result<Came, AdminError> {
+        let left = ANSWER_LEN_MAX - self.partial.len() as u64;
+        match (&mut self.reader).take(left).read_until(b'\n', &mut self.partial) {
+            Ok(_) => {}
+            Err(error) if matches!(error.kind(), io::ErrorKind::WouldBlock | io::ErrorKind::Interrupted) => {
+                return Ok(Came::Nothing);
+            }
+            Err(reason) => return Err(self.unreachable(reason)),
         }
+        if self.partial.is_empty() {
+            return Ok(Came::End);
+        }
+        let line = std::mem::take(&mut self.partial);
         let value: Value = serde_json::from_slice(&line).map_err(|error| self.malformed(error.to_string()))?;
         match value.get("error").and_then(Value::as_str) {
             Some(what) => Err(AdminError::Refused { what: what.to_owned() }),
-            None => Ok(Some(value)),
+            None => Ok(Came::Line(value)),
         }
+    }
+
+    fn unreachable(&self, reason: io::Error) -> AdminError {
+        AdminError::Unreachable { path: self.path.clone(), reason }
     }
 
     fn malformed(&self, what: String) -> AdminError {
@@ -174,6 +208,19 @@ mod tests {
         assert!(matches!(admin.ask(&json!({})), Err(AdminError::Malformed { .. })));
         let error = Admin::open(&dir.path().join("absent.sock"), LIMIT).unwrap_err().to_string();
         assert!(error.contains("absent.sock: ") && error.contains("is the router running"), "{error}");
+    }
+
+    #[test]
+    fn a_line_that_comes_in_parts_is_one() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = answering(dir.path(), &["{\"a\"", ":1}\n{\"b\":2}\n"]);
+        let mut admin = Admin::open(&path, Duration::from_millis(50)).unwrap();
+        assert!(matches!(admin.ask(&json!({})), Err(AdminError::Unreachable { .. })), "only a part has come");
+        assert_eq!(admin.line().unwrap(), Came::Nothing);
+        admin.wait_at_most(LIMIT).unwrap();
+        assert_eq!(admin.ask(&json!({})).unwrap()["a"], 1);
+        assert_eq!(admin.line().unwrap(), Came::Line(json!({ "b": 2 })));
+        assert_eq!(admin.line().unwrap(), Came::End);
     }
 
     #[test]

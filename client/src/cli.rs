@@ -17,6 +17,7 @@ mod route;
 mod script;
 mod session;
 mod top;
+mod trace;
 mod vfirewall;
 mod watch;
 
@@ -84,6 +85,8 @@ enum Command {
     Policy(Policy),
     /// Watch a running router: cores, ports, drops, classes, capacity, the busiest programs; for its operator
     Top(Top),
+    /// Watch packets go through a running router, with what became of each and by which programs; for its operator
+    Trace(Trace),
     /// Tell which programs act on packets from one address to another at a router, and what they did; for its operator
     Why(Why),
     /// Ask a router what a program costs there, and have it fix the price for a while
@@ -546,6 +549,33 @@ struct Top {
 }
 
 #[derive(Args)]
+struct Trace {
+    /// Only packets from this address or prefix
+    #[arg(long, value_name = "ADDR|PREFIX", value_parser = lang::prefix)]
+    from: Option<Prefix>,
+    /// Only packets to this address or prefix
+    #[arg(long, value_name = "ADDR|PREFIX", value_parser = lang::prefix)]
+    to: Option<Prefix>,
+    /// Of those, one in so many, by chance
+    #[arg(long, value_name = "N", default_value = "1", value_parser = clap::value_parser!(u32).range(1..))]
+    one_in: u32,
+    /// Stop after so many packets
+    #[arg(short = 'n', long, value_name = "N", value_parser = clap::value_parser!(u64).range(1..))]
+    count: Option<u64>,
+    /// The bytes of each packet to keep
+    #[arg(long, value_name = "BYTES", default_value = "128", value_parser = clap::value_parser!(u32).range(14..=128))]
+    bytes: u32,
+    /// Write a pcapng capture, with what became of each packet as its comment
+    #[arg(short, long, value_name = "FILE.pcapng", conflicts_with = "json")]
+    write: Option<PathBuf>,
+    #[command(flatten)]
+    socket: AdminSocket,
+    /// Print one JSON object for each packet
+    #[command(flatten)]
+    json: Json,
+}
+
+#[derive(Args)]
 struct Why {
     /// The source
     src: std::net::IpAddr,
@@ -730,6 +760,7 @@ fn dispatch(command: Command) -> (bool, Outcome) {
         Command::Withdraw(args) => (args.router.json.json, network::withdraw(&args)),
         Command::Policy(args) => (args.router.json.json, network::policy(&args)),
         Command::Top(args) => (false, top::top(&args)),
+        Command::Trace(args) => (false, trace::trace(&args)),
         // Its JSON is told whether it is a yes or a no.
         Command::Why(args) => (false, operator::why(&args)),
         Command::Quote(args) => (args.router.json.json, money::quote(&args)),

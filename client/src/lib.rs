@@ -11,5 +11,6 @@ pub mod link;
 pub mod pcap;
 pub mod reach;
 pub mod replay;
+pub mod summary;
 pub mod template;
 pub mod tickets;

@@ -1,11 +1,13 @@
-//! Packet captures: reading the classic format (microseconds or nanoseconds, both byte orders) and pcapng, and writing
-//! the classic one.
+//! Packet captures: reading the classic format (microseconds or nanoseconds, both byte orders) and pcapng, writing the
+//! classic one, and pcapng where packets have comments.
 //!
 //! Reading is total. A [`Capture`] holds Ethernet packets only, in the order of the file, each with its time and its
 //! length on the wire. Formats: draft-ietf-opsawg-pcap and draft-ietf-opsawg-pcapng.
 
 mod classic;
 mod ng;
+
+pub use ng::{Annotated, AnnotatedWriter};
 
 use std::fmt;
 

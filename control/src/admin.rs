@@ -19,7 +19,7 @@ use mio::{Interest, Registry, Token};
 use nix::unistd::{Group, chown};
 use serde_json::{Value, json};
 
-pub use command::{Command, CommandError, Pair, ReloadOrder};
+pub use command::{Command, CommandError, Pair, ReloadOrder, TraceRequest};
 pub use connection::Peer;
 use connection::{Connection, Next};
 
@@ -31,6 +31,8 @@ pub const LINE_LEN_MAX: usize = 4096;
 const COMMANDS_PER_TURN: usize = 8;
 /// Milliseconds without a byte either way until a connection is closed.
 const SILENCE_MAX_MS: u64 = 30_000;
+/// Bytes that wait for a reader to whom more is told than it asked; further lines are not told.
+const BACKLOG_LEN_MAX: usize = 1024 * 1024;
 /// The longest that [`ask`] waits.
 const ASK_TIMEOUT: Duration = Duration::from_secs(10);
 
@@ -70,6 +72,17 @@ pub struct Admin {
     serial: u64,
     /// Commands that may still be answered in this turn.
     left_in_turn: usize,
+}
+
+/// What became of a line for somebody who is told more than was asked.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Streamed {
+    /// It will be written.
+    Taken,
+    /// Too much waits to be read.
+    Full,
+    /// Nobody is there any more.
+    Gone,
 }
 
 /// A connection that waits for an answer.
@@ -145,7 +158,7 @@ impl Admin {
             }
         }
         for index in 0..CONNECTIONS_MAX {
-            let silent = |c: &Connection| now_ms.saturating_sub(c.active_ms) > SILENCE_MAX_MS;
+            let silent = |c: &Connection| !c.is_kept && now_ms.saturating_sub(c.active_ms) > SILENCE_MAX_MS;
             if self.connections[index].as_ref().is_some_and(silent) {
                 self.close(index);
             }
@@ -189,9 +202,48 @@ impl Admin {
         self.connections.iter().flatten().any(|connection| connection.to_do)
     }
 
+    /// Whether `asker` is still connected, and has not said that it ends.
+    #[must_use]
+    pub fn is_there(&self, asker: Asker) -> bool {
+        self.of(asker).is_some_and(|connection| !connection.ended)
+    }
+
+    /// Lets `asker` be silent for as long as it likes, until [`Admin::release`]: more is told to it than asked.
+    pub fn keep(&mut self, asker: Asker) {
+        if let Some(connection) = self.of_mut(asker) {
+            connection.is_kept = true;
+        }
+    }
+
+    /// Ends what [`Admin::keep`] began.
+    pub fn release(&mut self, asker: Asker) {
+        if let Some(connection) = self.of_mut(asker) {
+            connection.is_kept = false;
+        }
+    }
+
+    /// Tells `asker` more, where it reads fast enough.
+    pub fn stream(&mut self, asker: Asker, line: &Value) -> Streamed {
+        match self.of_mut(asker) {
+            None => Streamed::Gone,
+            Some(connection) if connection.backlog() > BACKLOG_LEN_MAX => Streamed::Full,
+            Some(connection) => {
+                connection.push(line);
+                Streamed::Taken
+            }
+        }
+    }
+
+    fn of(&self, asker: Asker) -> Option<&Connection> {
+        self.connections[asker.index].as_ref().filter(|connection| connection.serial == asker.serial)
+    }
+    fn of_mut(&mut self, asker: Asker) -> Option<&mut Connection> {
+        self.connections[asker.index].as_mut().filter(|connection| connection.serial == asker.serial)
+    }
+
     /// Answers `asker`; one that has gone meanwhile gets nothing.
     pub fn answer(&mut self, asker: Asker, answer: &Value) {
-        if let Some(connection) = self.connections[asker.index].as_mut().filter(|c| c.serial == asker.serial) {
+        if let Some(connection) = self.of_mut(asker) {
             connection.push(answer);
         }
     }

@@ -19,7 +19,7 @@ mod restore;
 mod share;
 mod view;
 
-pub use account::Payment;
+pub use account::{Payment, line_name};
 pub use decide::{Candidate, Decided};
 pub use end::{Ended, OpenWithdraw};
 pub use outcome::Outcome;

@@ -6,9 +6,11 @@
 //! looks again at once while there was work, after a millisecond while there was some lately, and after
 //! [`QUIET_WAIT`] otherwise.
 
+mod desk;
 mod reloading;
 mod sample;
 mod status;
+mod trace;
 mod view;
 mod why;
 
@@ -28,6 +30,7 @@ use vinet_fastpath::flow_table::TableWriter;
 use vinet_fastpath::hold::ResolveReceiver;
 use vinet_fastpath::port::PortHandle;
 use vinet_fastpath::slow_path::SlowPath;
+use vinet_fastpath::trace::Tracer;
 use vinet_session::identity::{Authority, Identity};
 use vinet_session::{Door, Now, SessionError};
 
@@ -58,6 +61,7 @@ const REFRESH_TICKS: u64 = 10;
 const RESOLVES_PER_TURN: usize = 256;
 
 use reloading::Reloading;
+use trace::Trace;
 
 const TOKEN_WAKE: Token = Token(0);
 const TOKEN_SIGNAL: Token = Token(1);
@@ -163,6 +167,8 @@ pub struct Parts<H> {
     pub resolve: ResolveReceiver,
     /// What the workers count.
     pub counters: Counters,
+    /// What has the workers sample packets.
+    pub tracer: Tracer,
 }
 
 /// Ends a running core from another thread.
@@ -212,6 +218,8 @@ pub struct Core<H> {
     admin: Admin,
     metrics: Option<Metrics>,
     reloading: Reloading,
+    tracer: Tracer,
+    trace: Option<Trace>,
     notifier: Notifier,
     plane: Option<Plane>,
     fib: FibWriter,
@@ -247,8 +255,19 @@ impl<H: PortHandle> Core<H> {
     /// # Errors
     /// [`CoreError`].
     pub fn new(parts: Parts<H>, poll: Poll, mut plane: Option<Plane>) -> Result<Core<H>, CoreError> {
-        let Parts { config, identity, authority, policies, handles, table, mut fib, slow_path, resolve, counters } =
-            parts;
+        let Parts {
+            config,
+            identity,
+            authority,
+            policies,
+            handles,
+            table,
+            mut fib,
+            slow_path,
+            resolve,
+            counters,
+            tracer,
+        } = parts;
         let reloading = Reloading::new(&config, policies.all().cloned().collect());
         let registry = || poll.registry().try_clone().map_err(CoreError::Loop);
         let waker = Arc::new(Waker::new(poll.registry(), TOKEN_WAKE).map_err(CoreError::Loop)?);
@@ -284,6 +303,8 @@ impl<H: PortHandle> Core<H> {
             admin,
             metrics: None,
             reloading,
+            tracer,
+            trace: None,
             notifier: Notifier::default(),
             plane,
             fib,
@@ -449,6 +470,7 @@ impl<H: PortHandle> Core<H> {
         }
         self.send_datagrams();
         more |= self.serve_operators(now);
+        more |= self.serve_trace();
         self.serve_metrics();
         if instant >= self.next_tick {
             self.next_tick = instant + TICK;

@@ -46,6 +46,15 @@ enum What {
     },
     /// Reads the configuration again, tells what differs, and takes it over; undone by itself unless it is confirmed.
     Reload(Reload),
+    /// The sources that owners' votes have shut off.
+    ShutOffs,
+    /// Where the credits are: issued, free, held, in escrow, earned, given back, and the accounts with the most.
+    Ledger,
+    /// Lets a source back that is shut off.
+    LetBack {
+        /// The source.
+        source: IpAddr,
+    },
     /// Keeps what the last reload changed.
     Confirm,
     /// Undoes what the last reload changed, before its time is up.
@@ -85,6 +94,9 @@ impl What {
             What::Sessions => Command::Sessions,
             What::Status => Command::Status,
             What::Reload(reload) => reload.command(),
+            What::ShutOffs => Command::ShutOffs,
+            What::Ledger => Command::Ledger,
+            What::LetBack { source } => Command::LetBack(*source),
             What::Confirm => Command::Confirm,
             What::Rollback => Command::Rollback,
             What::Why { src, dst } => Command::Why(Pair { src: *src, dst: *dst }),

@@ -626,8 +626,9 @@ where
     let plane = open_plane(&config, &macs, poll.registry(), TOKENS_PLANE)
         .map_err(|error| StartupError::Core(CoreError::Plane(error)))?;
     let running = router::start(settings, queues, pools, register).map_err(StartupError::Workers)?;
-    let Running { table, fib, slow_path, resolve, counters, workers, .. } = running;
-    let parts = Parts { config, identity, authority, policies, handles, table, fib, slow_path, resolve, counters };
+    let Running { table, fib, slow_path, resolve, counters, tracer, workers } = running;
+    let parts =
+        Parts { config, identity, authority, policies, handles, table, fib, slow_path, resolve, counters, tracer };
     match Core::new(parts, poll, plane) {
         Ok(core) => Ok((core, workers)),
         Err(error) => {

@@ -24,6 +24,7 @@ use crate::admission::Decisions;
 use crate::census::ClassCount;
 use crate::plane::PlaneCounters;
 use crate::server::SessionCounters;
+use crate::sources::ShutOffCounts;
 use http::{Page, Stopper};
 
 /// How long the thread waits for the core.
@@ -61,6 +62,21 @@ pub struct WorkerSample {
     pub stuck: bool,
 }
 
+/// Where the credits are, without those that accounts can spend.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Credits {
+    /// Paid in.
+    pub issued: u64,
+    /// Reserved for requests under way.
+    pub held: u64,
+    /// Paid for programs that run, and not earned yet.
+    pub escrow: u64,
+    /// Earned.
+    pub revenue: u64,
+    /// Given back so far.
+    pub refunded: u64,
+}
+
 /// The state of a router at one moment.
 #[derive(Clone, Debug)]
 pub struct Sample {
@@ -90,6 +106,20 @@ pub struct Sample {
     pub decisions: Decisions,
     /// Proof checks that wait.
     pub checks_pending: usize,
+    /// Requests that wait in each class's queue.
+    pub waiting: Vec<(String, usize)>,
+    /// Programs that wait for capacity.
+    pub candidates: usize,
+    /// What is with the store, or waits for it.
+    pub commits_pending: usize,
+    /// Whether the store takes nothing any more.
+    pub store_failed: bool,
+    /// Sources that are shut off, or in respite.
+    pub sources_shut_off: usize,
+    /// What was decided about sources.
+    pub shut_offs: ShutOffCounts,
+    /// Where the credits are.
+    pub credits: Credits,
     /// Sessions now, and those of them without a finished handshake.
     pub sessions: (usize, usize),
     /// What the sessions' server counted.

@@ -11,7 +11,7 @@ use vinet_trusted::policy::{Policy, PrincipalKind};
 
 /// The keys that a running router takes over; a table stands for all that is in it. Everything else needs a restart:
 /// ports, workers, memory, identities, and what the flow table was made for.
-pub const AT_RUN_TIME: [&str; 16] = [
+pub const AT_RUN_TIME: [&str; 23] = [
     "[router] policies",
     "[control] log_format",
     "[control] admin_mode",
@@ -26,6 +26,13 @@ pub const AT_RUN_TIME: [&str; 16] = [
     "[control.limits] lemmas_per_owner",
     "[capacity]",
     "[metrics]",
+    "[payment] install",
+    "[payment] per_teracycle",
+    "[payment] per_gibibyte_day",
+    "[payment] check",
+    "[sources]",
+    "[sources.header]",
+    "[sources.content]",
     "[[route]]",
     "policy",
 ];
@@ -183,6 +190,10 @@ mod tests {
             ("policy for end users", true),
             ("[control.limits] lemmas_per_owner", true),
             ("[control.limits] checks_queued", false),
+            ("[payment] bank", false),
+            ("[payment] check", true),
+            ("[sources.header] owners_per_address", true),
+            ("[schedule] patience_ms", false),
         ] {
             assert_eq!(is_at_run_time(key), expected, "{key}");
         }

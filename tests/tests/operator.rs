@@ -4,10 +4,11 @@ use std::io::{Read, Write};
 use std::net::SocketAddr;
 use std::os::unix::fs::PermissionsExt;
 use std::process::{Child, Command, Stdio};
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
+use vinet_client::pcap::Capture;
 use vinet_tests::client::Client;
 use vinet_tests::lab::{ATTACKER, Lab, VICTIM};
 use vinet_tests::process::{Finished, binary, eventually, run};
@@ -69,6 +70,67 @@ fn an_operator_sees_what_a_program_does() {
         assert!(page.lines().any(|found| found == line), "`{line}` is missing in\n{page}");
     }
     assert!(!page.contains(&VICTIM.to_string()), "no owner is named");
+}
+
+/// `vinet trace` of what the attacker sends, while it sends; what it printed.
+fn traced(lab: &Lab, words: &str) -> String {
+    let mut command = Command::new(binary("vinet"));
+    command.arg("trace").args(words.split_whitespace()).args(["--from", &ATTACKER.to_string(), "--count", "20"]);
+    command.arg("--socket").arg(lab.dir().join("lab.sock"));
+    let child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn().expect("vinet");
+    let socket = lab.attacker.udp(SocketAddr::new(ATTACKER.into(), 5000));
+    let (ended, end) = std::sync::mpsc::channel();
+    let output = std::thread::spawn(move || {
+        let output = child.wait_with_output();
+        let _ = ended.send(());
+        output
+    });
+    let start = Instant::now();
+    // Until it has seen as many as it wants: it may not trace yet when the first are sent.
+    while end.try_recv().is_err() {
+        assert!(start.elapsed() < LIMIT, "it does not end");
+        send_datagrams(&socket, SocketAddr::new(VICTIM.into(), 9000), 10);
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let output = output.join().expect("the thread ends").expect("vinet ends");
+    let said = String::from_utf8_lossy(&output.stderr).into_owned();
+    assert!(output.status.success() && said.contains("20 packets traced"), "{said}");
+    String::from_utf8_lossy(&output.stdout).into_owned()
+}
+
+#[test]
+fn an_operator_watches_packets_with_what_became_of_them() {
+    let Some(_story) = story::begin("an_operator_watches_packets_with_what_became_of_them") else { return };
+    let lab = Lab::new();
+    let router = Router::start(&lab, &Config::default());
+    assert!(reaches(&lab.attacker, VICTIM.into(), LIMIT));
+    let pair = format!(" attacker IP {ATTACKER}.5000 > {VICTIM}.9000: udp length ");
+    let lines = traced(&lab, "");
+    assert!(
+        lines.lines().count() == 20 && lines.lines().all(|l| l.contains(&pair) && l.contains(": sent to uplink")),
+        "{lines}"
+    );
+
+    let victim = Client::new(&lab, &lab.victim, &VICTIM.to_string(), "192.0.2.1:7400");
+    let instance = victim.install(&format!("firewall --block {ATTACKER} --lifetime 10m"));
+    let discarded = format!("dropped (program); program {instance} discard");
+    let lines = traced(&lab, "");
+    assert!(lines.lines().all(|line| line.contains(&pair) && line.ends_with(&discarded)), "{lines}");
+    let json = traced(&lab, "--json --bytes 34");
+    for line in json.lines() {
+        let record: serde_json::Value = serde_json::from_str(line).expect("an object a line");
+        assert_eq!((&record["fate"], &record["reason"]), (&"dropped".into(), &"program".into()), "{record}");
+        assert_eq!(record["bytes"].as_str().map(str::len), Some(68), "{record}");
+    }
+    let file = lab.dir().join("watched.pcapng");
+    traced(&lab, &format!("--write {}", file.display()));
+    let bytes = std::fs::read(&file).expect("a capture was written");
+    let capture = Capture::read(&bytes).expect("it is one");
+    assert_eq!(capture.packets().len(), 20);
+    let comments = bytes.windows(discarded.len()).filter(|window| *window == discarded.as_bytes()).count();
+    assert_eq!(comments, 20, "each packet has its comment");
+    assert!(capture.packets().iter().all(|packet| packet.bytes.get(26..30) == Some(&ATTACKER.octets()[..])));
+    assert_eq!(router.counters().unaccounted(), 0);
 }
 
 /// Whether the router's name has been drawn.

@@ -1,7 +1,8 @@
 //! pcapng: blocks with a type, a length before and the same length behind. Sections, interfaces and packets are read;
-//! every other block is passed over.
+//! every other block is passed over. Written are packets with comments, for captures that say what became of each.
 
 use super::{Capture, CaptureError, ETHERNET, Form, PACKET_BYTES_MAX, Packet, take};
+use std::io::{self, Write};
 
 /// The type of a section header block, the same in both byte orders.
 pub(super) const MAGIC: [u8; 4] = [0x0a, 0x0d, 0x0d, 0x0a];
@@ -11,6 +12,9 @@ const INTERFACE: u32 = 1;
 const SIMPLE_PACKET: u32 = 3;
 const ENHANCED_PACKET: u32 = 6;
 const OPTION_END: u16 = 0;
+const OPTION_COMMENT: u16 = 1;
+const OPTION_INTERFACE_NAME: u16 = 2;
+const OPTION_APPLICATION: u16 = 4;
 const OPTION_TIME_RESOLUTION: u16 = 9;
 const OPTION_TIME_OFFSET: u16 = 14;
 /// The least length of a block: type, length, and length again.
@@ -180,6 +184,105 @@ fn time(units: u64, interface: &Interface) -> (u32, u32) {
     (seconds.wrapping_add(interface.offset_s) as u32, nanoseconds)
 }
 
+/// A packet with a comment.
+#[derive(Clone, Copy, Debug)]
+pub struct Annotated<'a> {
+    /// The interface that it came by, a place in those of the capture.
+    pub interface: u32,
+    /// Nanoseconds since 1970.
+    pub at_ns: u64,
+    /// Its length on the wire; at least that of `bytes`.
+    pub wire_len: u32,
+    /// What was captured of it.
+    pub bytes: &'a [u8],
+    /// What is said about it.
+    pub comment: &'a str,
+}
+
+/// A pcapng capture being written, each packet as a whole block: what is on disk can be read at any time.
+#[derive(Debug)]
+pub struct AnnotatedWriter<W> {
+    out: W,
+}
+
+impl<W: Write> AnnotatedWriter<W> {
+    /// A capture of Ethernet interfaces with these names, by `application`.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn new(out: W, application: &str, interfaces: &[String]) -> io::Result<AnnotatedWriter<W>> {
+        let mut writer = AnnotatedWriter { out };
+        let mut body = vec![0x4d, 0x3c, 0x2b, 0x1a, 1, 0, 0, 0];
+        // The section's length is not known before its end.
+        body.extend([0xff; 8]);
+        put_option(&mut body, OPTION_APPLICATION, application.as_bytes());
+        put_option(&mut body, OPTION_END, &[]);
+        writer.block(SECTION, &body)?;
+        for name in interfaces {
+            let mut body = ETHERNET.to_le_bytes().to_vec();
+            body.extend([0; 2]);
+            body.extend((PACKET_BYTES_MAX as u32).to_le_bytes());
+            put_option(&mut body, OPTION_INTERFACE_NAME, name.as_bytes());
+            // Nanoseconds.
+            put_option(&mut body, OPTION_TIME_RESOLUTION, &[9]);
+            put_option(&mut body, OPTION_END, &[]);
+            writer.block(INTERFACE, &body)?;
+        }
+        Ok(writer)
+    }
+
+    /// Adds a packet.
+    ///
+    /// # Errors
+    /// It cannot be written.
+    pub fn push(&mut self, packet: &Annotated<'_>) -> io::Result<()> {
+        let bytes = &packet.bytes[..packet.bytes.len().min(PACKET_BYTES_MAX)];
+        let mut body = packet.interface.to_le_bytes().to_vec();
+        body.extend(((packet.at_ns >> 32) as u32).to_le_bytes());
+        body.extend((packet.at_ns as u32).to_le_bytes());
+        body.extend((bytes.len() as u32).to_le_bytes());
+        body.extend(packet.wire_len.max(bytes.len() as u32).to_le_bytes());
+        body.extend(bytes);
+        body.resize(body.len().next_multiple_of(4), 0);
+        put_option(&mut body, OPTION_COMMENT, packet.comment.as_bytes());
+        put_option(&mut body, OPTION_END, &[]);
+        self.block(ENHANCED_PACKET, &body)
+    }
+
+    /// Has what is buffered written.
+    ///
+    /// # Errors
+    /// It cannot be.
+    pub fn flush(&mut self) -> io::Result<()> {
+        self.out.flush()
+    }
+
+    /// Gives back what was written to.
+    ///
+    /// # Errors
+    /// What is buffered cannot be written.
+    pub fn finish(mut self) -> io::Result<W> {
+        self.out.flush()?;
+        Ok(self.out)
+    }
+
+    /// `body` is of a whole number of 32-bit words.
+    fn block(&mut self, kind: u32, body: &[u8]) -> io::Result<()> {
+        let len = (BLOCK_LEN_MIN + body.len()) as u32;
+        let block = [&kind.to_le_bytes()[..], &len.to_le_bytes(), body, &len.to_le_bytes()].concat();
+        self.out.write_all(&block)
+    }
+}
+
+/// Puts an option behind `body`, which stays of whole words; what is longer than an option can be is cut.
+fn put_option(body: &mut Vec<u8>, code: u16, value: &[u8]) {
+    let value = &value[..value.len().min(usize::from(u16::MAX))];
+    body.extend(code.to_le_bytes());
+    body.extend((value.len() as u16).to_le_bytes());
+    body.extend(value);
+    body.resize(body.len().next_multiple_of(4), 0);
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -232,5 +335,30 @@ mod tests {
         let mut other_link = good;
         other_link[28 + 8] = 113;
         assert_eq!(read(&other_link).err(), Some(CaptureError::LinkType { offset: 36, found: 113 }));
+    }
+
+    #[test]
+    fn what_is_written_with_comments_is_read_back() {
+        let interfaces = ["edge".to_owned(), "uplink".to_owned()];
+        let mut writer = AnnotatedWriter::new(Vec::new(), "vinet trace", &interfaces).unwrap();
+        let comments = ["sent to uplink", "dropped: program 4 discarded it", ""];
+        for (i, comment) in (0u8..).zip(comments) {
+            let bytes = vec![i; 13 + usize::from(i)];
+            let at_ns = 1_700_000_000_123_456_789 + u64::from(i);
+            let interface = u32::from(i % 2);
+            writer.push(&Annotated { interface, at_ns, wire_len: 1500, bytes: &bytes, comment }).unwrap();
+        }
+        let file = writer.finish().unwrap();
+        assert!(file.len().is_multiple_of(4));
+        let capture = read(&file).expect("reads");
+        assert_eq!(capture.packets().len(), 3);
+        let last = capture.packets()[2];
+        assert_eq!(
+            (last.seconds, last.nanoseconds, last.wire_len, last.bytes),
+            (1_700_000_000, 123_456_791, 1500, &[2; 15][..])
+        );
+        for text in comments.iter().filter(|text| !text.is_empty()).chain(&["edge", "uplink", "vinet trace"]) {
+            assert!(file.windows(text.len()).any(|window| window == text.as_bytes()), "{text}");
+        }
     }
 }

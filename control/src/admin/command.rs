@@ -7,6 +7,8 @@ use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use serde_json::{Map, Value, json};
 
+use crate::config::Cidr;
+
 /// Nearest names of commands that differ in more than this are no help.
 const NEAREST_DISTANCE_MAX: usize = 3;
 
@@ -27,12 +29,54 @@ pub enum Command {
     Status,
     /// Which programs act on packets from one address to another, and what they did.
     Why(Pair),
+    /// Samples packets, with what becomes of each, until the operator goes.
+    Trace(TraceRequest),
     /// Reads the configuration again and takes over what differs.
     Reload(ReloadOrder),
+    /// The sources that owners' votes have shut off.
+    ShutOffs,
+    /// Where the credits are.
+    Ledger,
+    /// Lets a source back that is shut off.
+    LetBack(IpAddr),
     /// Keeps what the last reload changed.
     Confirm,
     /// Undoes what the last reload changed, before its time is up.
     Rollback,
+}
+
+/// Which packets to sample.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Deserialize)]
+#[serde(deny_unknown_fields, default)]
+pub struct TraceRequest {
+    /// Only packets from here.
+    pub src: Option<Cidr>,
+    /// Only packets to there.
+    pub dst: Option<Cidr>,
+    /// Of those, one in so many, by chance.
+    pub one_in: u32,
+    /// Bytes of each packet to tell.
+    pub bytes: usize,
+    /// Packets to tell before it ends by itself.
+    pub count: Option<u64>,
+}
+
+impl Default for TraceRequest {
+    fn default() -> TraceRequest {
+        TraceRequest { src: None, dst: None, one_in: 1, bytes: vinet_fastpath::trace::TRACE_BYTES_MAX, count: None }
+    }
+}
+
+impl TraceRequest {
+    /// As a request.
+    #[must_use]
+    pub fn to_json(&self) -> Value {
+        let prefix = |cidr: Option<Cidr>| cidr.map(|cidr| cidr.0.to_string());
+        json!({
+            "cmd": "trace", "src": prefix(self.src), "dst": prefix(self.dst), "one_in": self.one_in,
+            "bytes": self.bytes, "count": self.count,
+        })
+    }
 }
 
 /// How to reload.
@@ -53,6 +97,12 @@ pub struct Pair {
     pub src: IpAddr,
     /// The destination.
     pub dst: IpAddr,
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct LetBack {
+    source: IpAddr,
 }
 
 #[derive(Deserialize)]
@@ -108,12 +158,34 @@ fn nearest(name: &str) -> Option<&'static str> {
 
 impl Command {
     /// The names of all commands.
-    pub const NAMES: [&'static str; 10] =
-        ["counters", "programs", "fib", "ports", "sessions", "status", "why", "reload", "confirm", "rollback"];
+    pub const NAMES: [&'static str; 14] = [
+        "counters",
+        "programs",
+        "fib",
+        "ports",
+        "sessions",
+        "status",
+        "why",
+        "trace",
+        "reload",
+        "confirm",
+        "rollback",
+        "shut-offs",
+        "ledger",
+        "let-back",
+    ];
 
     /// The commands that need no arguments and change nothing.
-    pub const PLAIN: [Command; 6] =
-        [Command::Counters, Command::Programs, Command::Fib, Command::Ports, Command::Sessions, Command::Status];
+    pub const PLAIN: [Command; 8] = [
+        Command::Counters,
+        Command::Programs,
+        Command::Fib,
+        Command::Ports,
+        Command::Sessions,
+        Command::Status,
+        Command::ShutOffs,
+        Command::Ledger,
+    ];
 
     /// The command of one line, a JSON object: its name in `cmd`, its arguments beside it.
     ///
@@ -136,7 +208,11 @@ impl Command {
             "ports" => plain(arguments, Command::Ports),
             "sessions" => plain(arguments, Command::Sessions),
             "status" => plain(arguments, Command::Status),
+            "trace" => with(arguments, Command::Trace),
             "reload" => with(arguments, Command::Reload),
+            "shut-offs" => plain(arguments, Command::ShutOffs),
+            "ledger" => plain(arguments, Command::Ledger),
+            "let-back" => with(arguments, |LetBack { source }| Command::LetBack(source)),
             "confirm" => plain(arguments, Command::Confirm),
             "rollback" => plain(arguments, Command::Rollback),
             "why" => with(arguments, Command::Why),
@@ -156,7 +232,11 @@ impl Command {
             Command::Sessions => "sessions",
             Command::Status => "status",
             Command::Why(_) => "why",
+            Command::Trace(_) => "trace",
             Command::Reload(_) => "reload",
+            Command::ShutOffs => "shut-offs",
+            Command::Ledger => "ledger",
+            Command::LetBack(_) => "let-back",
             Command::Confirm => "confirm",
             Command::Rollback => "rollback",
         }
@@ -167,6 +247,8 @@ impl Command {
     pub fn to_json(&self) -> Value {
         match self {
             Command::Why(Pair { src, dst }) => json!({ "cmd": "why", "src": src, "dst": dst }),
+            Command::Trace(request) => request.to_json(),
+            Command::LetBack(source) => json!({ "cmd": "let-back", "source": source }),
             Command::Reload(ReloadOrder { confirm_within_s, dry_run }) => {
                 json!({ "cmd": "reload", "confirm_within_s": confirm_within_s, "dry_run": dry_run })
             }
@@ -191,7 +273,18 @@ mod tests {
     fn what_is_written_is_read_back() {
         let pair = Pair { src: "192.0.2.1".parse().unwrap(), dst: "2001:db8::1".parse().unwrap() };
         let reload = |confirm_within_s| Command::Reload(ReloadOrder { confirm_within_s, dry_run: true });
-        let others = [Command::Why(pair), reload(None), reload(Some(60)), Command::Confirm, Command::Rollback];
+        let from = Some("192.0.2.0/24".parse().unwrap());
+        let trace = TraceRequest { src: from, count: Some(7), ..TraceRequest::default() };
+        let others = [
+            Command::Why(pair),
+            Command::Trace(trace),
+            Command::Trace(TraceRequest::default()),
+            Command::LetBack(pair.src),
+            reload(None),
+            reload(Some(60)),
+            Command::Confirm,
+            Command::Rollback,
+        ];
         for command in Command::PLAIN.into_iter().chain(others) {
             assert!(Command::NAMES.contains(&command.name()));
             assert_eq!(Command::parse(command.to_json().to_string().as_bytes()).unwrap(), command);

@@ -48,7 +48,9 @@ pub(super) struct Connection {
     written: usize,
     pub(super) active_ms: u64,
     pub(super) to_do: bool,
-    ended: bool,
+    pub(super) ended: bool,
+    /// Whether it may be silent for long.
+    pub(super) is_kept: bool,
 }
 
 impl Connection {
@@ -66,6 +68,7 @@ impl Connection {
             active_ms: now_ms,
             to_do: true,
             ended: false,
+            is_kept: false,
         })
     }
 
@@ -98,8 +101,16 @@ impl Connection {
         }
     }
 
+    /// Bytes that wait to be written.
+    pub(super) fn backlog(&self) -> usize {
+        self.output.len() - self.written
+    }
+
     /// Puts an answer behind what waits; it is written when the connection is looked at next.
     pub(super) fn push(&mut self, answer: &Value) {
+        // What is written already is not kept until all is.
+        self.output.drain(..self.written);
+        self.written = 0;
         self.output.extend_from_slice(answer.to_string().as_bytes());
         self.output.push(b'\n');
         self.to_do = true;

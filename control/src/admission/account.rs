@@ -33,6 +33,16 @@ pub(super) const fn line(class: Class) -> Line {
     }
 }
 
+/// What a line of the revenue was earned with, in a word.
+#[must_use]
+pub fn line_name(earned: Line) -> String {
+    match [Class::Header, Class::Content].into_iter().find(|class| line(*class) == earned) {
+        Some(class) => class.to_string(),
+        None if earned == Line::CHECKS => "checks".to_owned(),
+        None => format!("line {}", earned.0),
+    }
+}
+
 impl Admission {
     /// Reserves what an upload may cost its owner.
     pub(super) fn reserve(&mut self, key: &PublicKey, payment: u64) -> Result<Reserved, LedgerError> {

@@ -15,6 +15,7 @@ use std::time::{Duration, Instant};
 
 use serde_json::{Value, json};
 use vinet_fastpath::port::PortHandle;
+use vinet_session::Now;
 use vinet_trusted::policy::Policy;
 
 use super::{Core, CoreError};
@@ -118,17 +119,19 @@ impl fmt::Display for ReloadError {
 
 impl<H: PortHandle> Core<H> {
     /// Answers a command that changes the router.
-    pub(super) fn change(&mut self, command: &Command, peer: &Peer, instant: Instant) -> Value {
+    pub(super) fn change(&mut self, command: &Command, peer: &Peer, now: Now) -> Value {
+        let instant = Instant::now();
         log::info("admin", format_args!("{peer} asks for {}", command.to_json()));
         let outcome = match command {
-            Command::Reload(order) => self.reload(*order, instant),
-            Command::Confirm => self.confirm(),
-            Command::Rollback => self.roll_back(instant),
+            Command::Reload(order) => self.reload(*order, instant).map_err(|error| error.to_string()),
+            Command::Confirm => self.confirm().map_err(|error| error.to_string()),
+            Command::Rollback => self.roll_back(instant).map_err(|error| error.to_string()),
+            Command::LetBack(source) => self.let_back((*source).into(), now),
             other => unreachable!("{} changes nothing", other.name()),
         };
         outcome.unwrap_or_else(|error| {
             log::warn("core", format_args!("{} changed nothing: {error}", command.name()));
-            json!({ "error": error.to_string() })
+            json!({ "error": error })
         })
     }
 
@@ -249,6 +252,7 @@ impl<H: PortHandle> Core<H> {
         self.server.set_limits(limits);
         self.office.admission.set_limits(&limits);
         self.office.admission.set_capacity(config.capacity.cycles_per_second, config.capacity.memory_bytes);
+        self.office.admission.sources_mut().set_limits(config.sources.quotas, config.sources.shut_off);
         self.office.admission.set_policies(policies.clone(), config.payment.tariff);
         if config.control.log_format != self.config.control.log_format {
             log::set_form(config.control.log_format);

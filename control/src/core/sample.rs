@@ -3,7 +3,7 @@
 use vinet_fastpath::port::PortHandle;
 
 use super::Core;
-use crate::metrics::{PortSample, Sample, WorkerSample};
+use crate::metrics::{Credits, PortSample, Sample, WorkerSample};
 
 impl<H: PortHandle> Core<H> {
     /// Answers the metrics' thread, where it has asked.
@@ -47,6 +47,19 @@ impl<H: PortHandle> Core<H> {
             retired: table.retired(),
             decisions: admission.decisions(),
             checks_pending: self.office.checks_pending(),
+            waiting: self.office.scheduler().classes().map(|(class, count)| (class.to_string(), count)).collect(),
+            candidates: self.office.candidates(),
+            commits_pending: self.office.commits_pending(),
+            store_failed: self.office.store_failure().is_some(),
+            sources_shut_off: admission.sources().shut_offs().len(),
+            shut_offs: admission.sources().shut_offs().counts(),
+            credits: Credits {
+                issued: admission.ledger().books().issued,
+                held: admission.ledger().open_holds().1,
+                escrow: admission.ledger().books().escrow,
+                revenue: u64::try_from(admission.ledger().books().revenue_total()).unwrap_or(u64::MAX),
+                refunded: admission.ledger().books().refunded,
+            },
             sessions: (self.server.len(), self.server.half_open()),
             session_counters: self.server.counters(),
             plane: self.plane.as_ref().map(|plane| plane.counters()),

@@ -7,7 +7,7 @@ use vinet_fastpath::drop_reason::DropReason;
 use vinet_fastpath::port::PortHandle;
 use vinet_session::Now;
 
-use super::{Core, view};
+use super::{Core, desk, view};
 
 /// Programs looked at for the busiest; more would hold the loop.
 const PROGRAMS_LOOKED_AT: usize = 10_000;
@@ -70,6 +70,8 @@ impl<H: PortHandle> Core<H> {
             "sessions": { "open": sample.sessions.0, "half_open": sample.sessions.1 },
             "admission": sample.decisions,
             "checks_pending": sample.checks_pending,
+            "waiting": desk::waiting(&self.office),
+            "sources_shut_off": sample.sources_shut_off,
             "reload_undone_in_s": self.reload_undone_in_s(std::time::Instant::now()),
             "programs_installed": self.office.admission.len(),
             "programs_looked_at": self.office.admission.len().min(PROGRAMS_LOOKED_AT),

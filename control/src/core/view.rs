@@ -1,7 +1,5 @@
 //! What the operator sees: the answers on the admin socket.
 
-use std::time::Instant;
-
 use serde_json::{Map, Value, json};
 use vinet_fastpath::counters::Counters;
 use vinet_fastpath::drop_reason::DropReason;
@@ -11,8 +9,8 @@ use vinet_session::Now;
 use vinet_session::message::ProgramStatus;
 use vinet_trusted::addr::Principal;
 
-use super::{Core, why};
-use crate::admin::{Command, Peer};
+use super::{Core, desk, why};
+use crate::admin::{Asker, Command, Peer};
 use crate::office::Office;
 use crate::plane::Plane;
 use crate::server::Server;
@@ -25,13 +23,13 @@ impl<H: PortHandle> Core<H> {
     pub(super) fn serve_operators(&mut self, now: Now) -> bool {
         self.admin.turn(now.mono_ms);
         while let Some((asker, command, peer)) = self.admin.next(now.mono_ms) {
-            let answer = self.answer_operator(&command, &peer, now);
+            let answer = self.answer_operator(asker, &command, &peer, now);
             self.admin.answer(asker, &answer);
         }
         self.admin.is_busy()
     }
 
-    fn answer_operator(&mut self, command: &Command, peer: &Peer, now: Now) -> Value {
+    fn answer_operator(&mut self, asker: Asker, command: &Command, peer: &Peer, now: Now) -> Value {
         let (config, office, server, plane) = (&self.config, &self.office, &self.server, self.plane.as_ref());
         match command {
             Command::Counters => all_counters(&self.counters, office, server, plane, &self.handles),
@@ -41,7 +39,12 @@ impl<H: PortHandle> Core<H> {
             Command::Sessions => sessions(office, server, &format!("{:?}", config.router.verify).to_lowercase()),
             Command::Why(pair) => why::answer(config, office, plane, *pair, now),
             Command::Status => self.status(now),
-            Command::Reload(_) | Command::Confirm | Command::Rollback => self.change(command, peer, Instant::now()),
+            Command::Trace(request) => self.start_trace(asker, peer, request),
+            Command::ShutOffs => desk::shut_offs(office),
+            Command::Ledger => desk::ledger(office),
+            Command::Reload(_) | Command::Confirm | Command::Rollback | Command::LetBack(_) => {
+                self.change(command, peer, now)
+            }
         }
     }
 }
@@ -171,6 +174,7 @@ fn sessions(office: &Office, server: &Server, verify: &str) -> Value {
         "admission": office.admission.decisions(),
         "verify": verify,
         "checks_pending": office.checks_pending(),
+        "waiting": desk::waiting(office),
         "lemmas": office.admission.lemmas().kept(),
         "capacity": {
             "cycles_per_second": budget.cycles_per_second(),
@@ -187,6 +191,6 @@ pub fn mac_text(bytes: [u8; 6]) -> String {
     bytes.map(|byte| format!("{byte:02x}")).join(":")
 }
 
-fn hex(bytes: &[u8]) -> String {
+pub(super) fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }

@@ -30,6 +30,13 @@ fn sample() -> Sample {
         retired: 4,
         decisions: Decisions::default(),
         checks_pending: 0,
+        waiting: vec![("header-0".into(), 3)],
+        candidates: 0,
+        commits_pending: 0,
+        store_failed: false,
+        sources_shut_off: 0,
+        shut_offs: ShutOffCounts::default(),
+        credits: Credits { escrow: 9, ..Credits::default() },
         sessions: (2, 1),
         session_counters: SessionCounters::default(),
         plane: None,
@@ -58,6 +65,8 @@ fn a_page_has_every_port_core_reason_and_class() {
     assert_eq!(series["vinet_drops_total{reason=\"ttl_expired\"}"], f64::from(DropReason::TtlExpired as u8));
     assert_eq!(series["vinet_programs{class=\"header\"}"], 7.0);
     assert_eq!(series["vinet_port_speed_bits_per_second{port=\"edge\"}"], 1e10);
+    assert_eq!(series["vinet_requests_waiting{class=\"header-0\"}"], 3.0);
+    assert_eq!(series["vinet_credits{book=\"escrow\"}"], 9.0);
     let drops = series.keys().filter(|name| name.starts_with("vinet_drops_total")).count();
     assert_eq!(drops, DROP_REASONS);
     // A router with a million programs and one with none have the same series.

@@ -175,6 +175,31 @@ impl Sample {
 
     fn encode_control(&self, out: &mut Out<'_>) -> fmt::Result {
         out.gauge("vinet_checks_pending", "Proof checks that wait.", self.checks_pending as u64)?;
+        let waiting = self.waiting.iter().map(|(class, count)| ([("class", class.as_str())], *count as u64));
+        out.gauges("vinet_requests_waiting", "Requests that wait for the judges, by class.", waiting)?;
+        out.gauge("vinet_candidates", "Programs that wait for capacity.", self.candidates as u64)?;
+        out.gauge("vinet_commits_pending", "What is with the store, or waits for it.", self.commits_pending as u64)?;
+        out.gauge("vinet_store_failed", "1 where the store takes nothing any more.", u64::from(self.store_failed))?;
+        out.gauge("vinet_sources_shut_off", "Sources shut off, or back for a while.", self.sources_shut_off as u64)?;
+        let s = &self.shut_offs;
+        let events = [
+            ("shut_off", s.shut_off),
+            ("back_by_votes", s.back_by_votes),
+            ("back_by_time", s.back_by_time),
+            ("back_by_operator", s.back_by_operator),
+        ];
+        let labelled = events.map(|(name, count)| ([("event", name)], count));
+        out.counters("vinet_shut_off_events", "What was decided about sources.", labelled)?;
+        let c = &self.credits;
+        let books = [
+            ("issued", c.issued),
+            ("held", c.held),
+            ("escrow", c.escrow),
+            ("revenue", c.revenue),
+            ("refunded", c.refunded),
+        ];
+        let labelled = books.map(|(name, credits)| ([("book", name)], credits));
+        out.gauges("vinet_credits", "Credits, by where they are.", labelled)?;
         let (sessions, half_open) = self.sessions;
         out.gauge("vinet_sessions", "Sessions now.", sessions as u64)?;
         out.gauge("vinet_sessions_half_open", "Sessions without a finished handshake.", half_open as u64)?;

@@ -1,9 +1,10 @@
 //! What the operator of a running router is told and can do.
 
-use std::io::Read;
+use std::io::{BufRead, BufReader, Read};
+use std::os::unix::net::UnixStream;
 
 use super::*;
-use crate::admin::{Pair, ReloadOrder};
+use crate::admin::{Pair, ReloadOrder, TraceRequest};
 
 /// One page, as Prometheus fetches it.
 fn scrape(testbed: &Testbed) -> String {
@@ -175,4 +176,58 @@ fn a_reload_reaches_policies_metrics_and_the_sockets_file() {
     let answer = testbed.operator(Command::Rollback);
     assert_eq!(answer["applied"], true, "{answer}");
     assert_eq!((policy_name(&mut client), mode(), list_len(&mut client)), (before, 0o600, 2));
+}
+
+/// A connection to the admin socket that stays, and what it was answered.
+fn told(testbed: &Testbed, command: &Command) -> (BufReader<UnixStream>, serde_json::Value) {
+    let mut stream = UnixStream::connect(&testbed.admin).unwrap();
+    stream.set_read_timeout(Some(PATIENCE)).unwrap();
+    stream.write_all(format!("{}\n", command.to_json()).as_bytes()).unwrap();
+    let mut reader = BufReader::new(stream);
+    let mut line = String::new();
+    reader.read_line(&mut line).unwrap();
+    (reader, serde_json::from_str(&line).unwrap())
+}
+
+#[test]
+fn one_operator_at_a_time_traces_and_going_ends_it() {
+    let testbed = Testbed::start("proof");
+    let trace = Command::Trace(TraceRequest::default());
+    let (first, answer) = told(&testbed, &trace);
+    assert_eq!(answer["tracing"]["ports"], serde_json::json!(["edge", "uplink"]), "{answer}");
+    let (_, refused) = told(&testbed, &trace);
+    assert!(refused["error"].as_str().unwrap().contains("another trace runs, by user "), "{refused}");
+    // The first is still served otherwise.
+    let mut again = first;
+    again.get_mut().write_all(b"{\"cmd\":\"fib\"}\n").unwrap();
+    let mut line = String::new();
+    again.read_line(&mut line).unwrap();
+    assert!(line.contains("routes"), "{line}");
+    drop(again);
+    let start = Instant::now();
+    loop {
+        let (_connection, answer) = told(&testbed, &trace);
+        if answer.get("tracing").is_some() {
+            break;
+        }
+        assert!(start.elapsed() < PATIENCE, "{answer}");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+}
+
+#[test]
+fn the_operator_sees_the_desk_and_cannot_let_back_what_is_not_shut_off() {
+    let testbed = Testbed::start("proof");
+    let shut_offs = testbed.operator(Command::ShutOffs);
+    assert_eq!((&shut_offs["sources"], &shut_offs["counts"]["shut_off"]), (&serde_json::json!([]), &0.into()));
+    let ledger = testbed.operator(Command::Ledger);
+    assert_eq!((&ledger["issued"], &ledger["fault"]), (&0.into(), &serde_json::Value::Null), "{ledger}");
+    let waiting = &testbed.operator(Command::Sessions)["waiting"];
+    assert_eq!(
+        (&waiting["for_capacity"], &waiting["store_failure"]),
+        (&0.into(), &serde_json::Value::Null),
+        "{waiting}"
+    );
+    let refused = testbed.operator(Command::LetBack("192.0.2.66".parse().unwrap()));
+    assert!(refused["error"].as_str().unwrap().contains("192.0.2.66 is not shut off"), "{refused}");
 }
