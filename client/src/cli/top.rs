@@ -123,7 +123,8 @@ mod tests {
             "classes": [{ "class": "header", "programs": 2, "cycles_per_second": 4_000_000 }],
             "capacity": { "cycles_per_second": 250_000_000, "cycles_per_second_max": 1_000_000_000,
                           "memory_bytes": 0, "memory_bytes_max": 268_435_456 },
-            "sessions": { "open": 4, "half_open": 1 }, "checks_pending": 2, "admission": { "installed": 2 },
+            "sessions": { "open": 4, "half_open": 1 }, "checks_pending": 2, "waiting": { "for_capacity": 5, "for_the_store": 6, "store_failure": null },
+            "sources_shut_off": 7, "admission": { "installed": 2 },
             "programs_installed": 2, "programs_looked_at": 2,
             "programs": [
                 { "instance": 1, "owner": "198.51.100.7", "class": "header", "packets_seen": factor * 500_000,
@@ -157,7 +158,8 @@ mod tests {
             "header",
             "2d",
             "4 sessions",
-            "2 checks",
+            "2 checks, 5 for capacity, 6 for the store",
+            "7 sources shut off",
         ] {
             assert!(text.contains(words), "`{words}` is missing in\n{text}");
         }

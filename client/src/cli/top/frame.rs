@@ -152,6 +152,7 @@ impl Frames {
         let dropped =
             self.growth(|value| Some(value.get("drops")?.as_object()?.values().filter_map(Value::as_u64).sum()));
         let sessions = self.now.get("sessions").cloned().unwrap_or_default();
+        let waiting = self.now.get("waiting").cloned().unwrap_or_default();
         let first = format!(
             "vinetd {} up {}   in {} {}   out {} {}   dropped {}",
             text(&self.now, "router"),
@@ -164,13 +165,21 @@ impl Frames {
         );
         let unaccounted = self.now.get("unaccounted").and_then(Value::as_i64).unwrap_or(0);
         let mut second = format!(
-            "{} programs   {} sessions, {} half open   {} checks wait   {} packets inside",
+            "{} programs   {} sessions, {} half open   wait: {} checks, {} for capacity, {} for the store   {} sources \
+             shut off   {} packets inside",
             number(&self.now, "programs_installed"),
             number(&sessions, "open"),
             number(&sessions, "half_open"),
             number(&self.now, "checks_pending"),
+            number(&waiting, "for_capacity"),
+            number(&waiting, "for_the_store"),
+            number(&self.now, "sources_shut_off"),
             number(&self.now, "held"),
         );
+        let failure = text(&waiting, "store_failure");
+        if !failure.is_empty() {
+            second = format!("THE STORE HAS FAILED: {failure}   {second}");
+        }
         if unaccounted != 0 {
             second += &format!("   {unaccounted} UNACCOUNTED FOR");
         }
