@@ -11,6 +11,7 @@ use core_support::*;
 use vinet_fastpath::drop_reason::DropReason;
 use vinet_fastpath::flow_table::{Batch, Install, InstallId};
 use vinet_fastpath::settings::{CoDelLimits, Discipline, ExpandRule, HoldLimits, PortSettings, Settings};
+use vinet_fastpath::trace::{TRACE_BYTES_MAX, TraceOrder};
 use vinet_pktops::Executable;
 use vinet_pktops::datagram::Sender;
 use vinet_pktops::generate::{Data, Generated, Kind};
@@ -97,7 +98,8 @@ fn a_worker_that_polls_neither_allocates_nor_frees() {
         .install(install(3, word_filter("2001:db8:1::2", "xx")))
         .install(install(4, accept_under(&generous(&owner, 1_000_000, 100), &program, owner)))
         .install(install(5, crowd("10.0.1.2")))
-        .install(install(6, crowd("2001:db8:1::2")));
+        .install(install(6, crowd("2001:db8:1::2")))
+        .install(Install { monitor: true, ..install(7, word_filter("10.0.1.2", "o")) });
     lab.table.apply(batch).expect("within the bounds");
     let after_start = CALLS.load(Ordering::Relaxed);
     assert!(after_start > 0, "the worker's thread is watched");
@@ -140,6 +142,11 @@ fn a_worker_that_polls_neither_allocates_nor_frees() {
         frames.push(long);
     }
     for round in 1..=3 {
+        if round == 2 {
+            // From here on all are traced; some records find no room, for nobody takes any.
+            let order = TraceOrder { src: None, dst: None, one_in: 1, bytes: TRACE_BYTES_MAX };
+            lab.tracer.start(order).expect("workers pass");
+        }
         lab.send(0, &frames);
         for _ in 0..20 {
             lab.slow_path.from_tap(1, &udp(1, "10.0.1.1", "10.0.1.2", 64, &[1; 50])).expect("room");
