@@ -21,6 +21,8 @@ const SESSIONS_MIN: f64 = 1_000.0;
 const P99_MS_MAX: f64 = 5.0;
 /// The owners, each for one kind of measurement.
 const OWNERS: u32 = 0x6440_0001;
+/// Withdrawals under way at once, outside of any measurement.
+const WITHDRAWN_AT_ONCE: usize = 32;
 /// The longest pause between two installs that are timed one by one: the control loop is at rest by then.
 const PAUSE_MAX_US: usize = 3_000;
 
@@ -66,7 +68,7 @@ pub fn measure(
         rounds.push(round(daemon, || {
             session.pipeline(&uploads, options.window, |answered| replies.push(answered.reply)).map_err(failed)
         })?);
-        withdraw(&mut session, &one, orders, &replies, options.window)?;
+        withdraw(&mut session, &one, orders, &replies)?;
     }
     tell(report, "one session, pipelined", &rounds, options.installs, PIPELINED_MIN);
 
@@ -78,7 +80,7 @@ pub fn measure(
             replies = each_on_its_own(daemon, bed, &one, &uploads, options.clients)?;
             Ok(())
         })?);
-        withdraw(&mut session, &one, orders, &replies, options.window)?;
+        withdraw(&mut session, &one, orders, &replies)?;
     }
     tell(report, "a new session each", &rounds, options.installs, SESSIONS_MIN);
 
@@ -101,19 +103,13 @@ pub fn measure(
 }
 
 /// Ends what the receipts are about, outside of any measurement.
-fn withdraw(
-    session: &mut Session,
-    owner: &Identity,
-    orders: &Orders,
-    replies: &[Reply],
-    window: usize,
-) -> Result<(), PerfError> {
+fn withdraw(session: &mut Session, owner: &Identity, orders: &Orders, replies: &[Reply]) -> Result<(), PerfError> {
     let instances =
         replies.iter().map(|reply| instance(reply, session).map_err(failed)).collect::<Result<Vec<_>, _>>()?;
     let requests: Vec<Request> =
         instances.into_iter().map(|instance| orders.withdrawal(owner, instance)).collect::<Result<_, _>>()?;
     let mut refused = None;
-    let all = session.pipeline(&requests, window, |answered| {
+    let all = session.pipeline(&requests, WITHDRAWN_AT_ONCE, |answered| {
         if !matches!(answered.reply, Reply::Withdrawn(_) | Reply::Receipt(_)) {
             refused.get_or_insert(format!("{:?}", answered.reply));
         }
