@@ -306,13 +306,19 @@ where
             return self.exit.free_dropped();
         }
         let wanted = found.map_or(0, |found| found.lanes());
-        for (number, (packet, (lane, wide))) in self.burst.drain().zip(lanes.iter().zip(&*wide)).enumerate() {
-            let found = if wanted >> number & 1 == 0 { None } else { found.and_then(|found| found.get(number)) };
-            match found {
-                None => self.exit.go(packet, lane, &context),
-                Some(found) => self.exit.meet_programs(packet, lane, lane.pair(wide), &found, &context),
+        // The lanes are no part of what is drained: who owns packets is kept in memory, for the case of a panic, and so
+        // would all be that is zipped to it.
+        let mut packets = self.burst.drain();
+        for (number, (lane, wide)) in lanes.iter().zip(&*wide).enumerate() {
+            let Some(packet) = packets.next() else { break };
+            if wanted >> number & 1 == 0 {
+                self.exit.go(packet, lane, &context);
+            } else {
+                let found = found.and_then(|found| found.get(number));
+                self.exit.meet_programs(packet, lane, lane.pair(wide), found, &context);
             }
         }
+        drop(packets);
         self.exit.free_dropped();
     }
 
@@ -444,9 +450,10 @@ where
         packet: T::Buf,
         lane: &Lane,
         pair: (Addr, Addr),
-        found: &Found<'r>,
+        found: Option<Found<'r>>,
         context: &Context<'r>,
     ) {
+        let Some(found) = &found else { return self.go_on(packet, lane, context) };
         let ran = self.run_programs(packet.bytes(), pair, found, None, context, &mut |_, _| ());
         self.follow(packet, (lane, pair), ran, false, context);
     }

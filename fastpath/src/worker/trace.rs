@@ -40,10 +40,7 @@ where
             let pair = lane.pair(wide);
             let is_traced = self.trace.samples(order, lane.is_ip().then_some(pair));
             if !is_traced {
-                match found {
-                    None => self.go_on(packet, lane, context),
-                    Some(found) => self.meet_programs(packet, lane, pair, &found, context),
-                }
+                self.meet_programs(packet, lane, pair, found, context);
                 continue;
             }
             let record = self.trace.begin(packet.bytes(), context.input, context.now_ns);
