@@ -170,9 +170,16 @@ impl Keeper<'_> {
                     // The application may have gone away.
                     let _ = reply.try_send(answer);
                 }
-                Ok(Job::Watch(watcher)) if self.watchers.len() < WATCHERS_MAX => self.watchers.push(watcher),
+                Ok(Job::Watch(watcher)) if self.watchers.len() < WATCHERS_MAX => {
+                    if watcher.try_send(json!({ "ok": true })).is_ok() {
+                        self.watchers.push(watcher);
+                    }
+                }
                 // It is dropped, which ends its connection.
-                Ok(Job::Watch(_)) => {}
+                Ok(Job::Watch(watcher)) => {
+                    let text = format!("{WATCHERS_MAX} watch already, which is the most");
+                    let _ = watcher.try_send(json!({ "ok": false, "code": "busy", "text": text }));
+                }
                 Ok(Job::Alert(notice)) => self.tell(&[notice]),
                 Err(RecvTimeoutError::Timeout) => {
                     self.look_round();

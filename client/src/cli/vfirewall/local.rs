@@ -119,7 +119,7 @@ fn serve(stream: TcpStream, token: &str, jobs: &SyncSender<Job>) -> std::io::Res
             if jobs.send(Job::Watch(told)).is_err() {
                 return Ok(());
             }
-            say(&json!({ "ok": true }))?;
+            // The first line is the keeper's: from it on, everything is told.
             return lines.iter().try_for_each(|line| match line {
                 // A question of the keeper whether anybody still listens.
                 Value::Null if has_gone(reader.get_ref()) => Err(std::io::ErrorKind::BrokenPipe.into()),
