@@ -195,7 +195,7 @@ pub fn ctl(socket: &Path, what: &str) -> Value {
 
 fn ask(socket: &Path, what: &str) -> std::process::Command {
     let mut command = std::process::Command::new(binary("vinetd"));
-    command.args(["ctl", "--socket"]).arg(socket).arg(what);
+    command.args(["ctl", "--socket"]).arg(socket).args(what.split_whitespace());
     command
 }
 

@@ -139,6 +139,39 @@ fn a_shut_off_ends_with_its_time_and_begins_again_after_the_respite() {
     assert_eq!(router.counters().unaccounted(), 0);
 }
 
+#[test]
+fn an_operator_sees_who_is_shut_off_and_lets_them_back() {
+    let Some(_story) = story::begin("an_operator_sees_who_is_shut_off_and_lets_them_back") else { return };
+    let lab = Lab::new();
+    let router = Router::start(&lab, &config(""));
+    let family = &families()[0];
+    for to in [family.victim, family.lawful] {
+        assert!(reaches(&lab.attacker, to, LEARN_LIMIT));
+    }
+    for (host, own, at) in [(&lab.victim, family.victim, 0), (&lab.lawful, family.lawful, 1)] {
+        let client = Client::new(&lab, host, &own.to_string(), &control(family.routers[at]));
+        client.install(&format!("firewall --block {} --lifetime 10m", family.attacker));
+    }
+    let phase = || router.ctl("shut-offs")["sources"][0]["phase"].as_str().map(str::to_owned);
+    assert!(eventually(CHANGE_LIMIT, || phase().as_deref() == Some("off")));
+    let seen = router.ctl("shut-offs");
+    assert_eq!(
+        (&seen["sources"][0]["source"], &seen["sources"][0]["owners"]),
+        (&ATTACKER.to_string().into(), &2.into())
+    );
+    let answer = router.ctl(&format!("let-back {ATTACKER}"));
+    assert_eq!(answer["let_back"], ATTACKER.to_string());
+    // Both owners still discard it; it is back for everybody else, and for the respite.
+    lab.victim.address("eth0", &format!("{}/24", family.neighbour));
+    let neighbour = family.neighbour.parse().expect("an address");
+    assert!(eventually(CHANGE_LIMIT, || ping(&lab.attacker, neighbour, 1, "") == 1));
+    assert_eq!(ping(&lab.attacker, family.victim, 3, ""), 0);
+    assert_eq!(
+        (phase().as_deref(), &router.ctl("shut-offs")["counts"]["back_by_operator"]),
+        (Some("respite"), &1.into())
+    );
+}
+
 /// What is promised to programs: cycles a second, and bytes of state.
 fn promised(router: &Router) -> (u64, u64) {
     let capacity = &router.ctl("sessions")["capacity"];
