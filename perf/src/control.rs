@@ -135,11 +135,7 @@ pub fn run(options: &Options) -> Result<(), PerfError> {
     let bed = Bed::new()?;
     let orders = Orders::new(&bed, &options.configs, TARIFF)?;
     let mut report = Report::new(options.json);
-    report.say(&format!(
-        "{}; loopback; clients and control thread share core {}.\n",
-        machine::describe(),
-        options.control_core
-    ));
+    report.say(&format!("{}; loopback.\n", machine::describe()));
     report.object("machine", json!({"machine": machine::describe(), "load": machine::load(), "seed": options.seed}));
     if has(Part::Installs) {
         let daemon = bed.start(&setup, Duration::ZERO)?;

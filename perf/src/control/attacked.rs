@@ -9,6 +9,7 @@ use crate::run::PerfError;
 use crate::table::Spread;
 use crate::verify::report::{Bar, Report, short};
 use serde_json::json;
+use std::process::{Child, Command};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::{Duration, Instant};
@@ -49,6 +50,12 @@ pub fn measure(
     drop(rich(daemon.address(), &honest, bed).map_err(failed)?);
     let target = Target::new(daemon.address(), bed, orders, true, options.seed)?;
     std::thread::sleep(WARM_UP);
+    // Where two cores share what is in a core, a worker slows down when its neighbour works, whatever it works at. So the
+    // control thread's core is busy in all windows, and what that costs by itself is told first.
+    let idle = rate(daemon, options)?;
+    let _busy = Busy::start()?;
+    let busy = rate(daemon, options)?;
+    report.object("busy", json!({"idle_per_s": idle, "busy_per_s": busy}));
     let heads = ["attack", "attempts/s", "packets, to none", "honest installs", "honest newcomers"];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
     for attack in Attack::ALL {
@@ -84,12 +91,45 @@ pub fn measure(
         report.bar(&format!("packets under {attack}"), share.median, "", Bar::AtLeast(RATE_SHARE_MIN));
     }
     report.say(&format!(
+        "The worker receives {} packets a second while the control thread's core has nothing to do, and {:.3} of that while a \
+         loop of low priority keeps it busy, as it does in all windows.\n",
+        short(idle),
+        busy / idle
+    ));
+    report.say(&format!(
         "Honest clients offer {PACE_PER_S} installs a second on a session that was there before and {NEWCOMERS_PER_S} over \
          new ones; the share that is granted is told. Attackers, clients and the control thread share one core.\n"
     ));
     report.table(&rows);
     report.bars();
     Ok(())
+}
+
+/// A loop of low priority on the core of this process, until it is dropped.
+struct Busy(Child);
+
+impl Busy {
+    fn start() -> Result<Busy, PerfError> {
+        let words = ["-n", "19", "sh", "-c", "while :; do :; done"];
+        let child = Command::new("nice").args(words).spawn().map_err(failed)?;
+        Ok(Busy(child))
+    }
+}
+
+impl Drop for Busy {
+    fn drop(&mut self) {
+        // It does not end by itself; if somebody ended it, there is nothing to kill.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
+/// Packets a second in a window without clients.
+fn rate(daemon: &Daemon, options: &Options) -> Result<f64, PerfError> {
+    let (first, begin) = daemon.packets()?;
+    std::thread::sleep(Duration::from_millis(options.window_ms));
+    let (last, end) = daemon.packets()?;
+    Ok((last - first) as f64 / (end - begin).as_secs_f64())
 }
 
 /// Tells the threads of a window to end.
