@@ -52,10 +52,16 @@ pub fn measure(
     std::thread::sleep(WARM_UP);
     // Where two cores share what is in a core, a worker slows down when its neighbour works, whatever it works at. So the
     // control thread's core is busy in all windows, and what that costs by itself is told first.
-    let idle = rate(daemon, options)?;
+    let mut alone = Vec::new();
+    for _ in 0..options.pairs {
+        let idle = rate(daemon, options)?;
+        let _busy = Busy::start()?;
+        alone.push((idle, rate(daemon, options)?));
+    }
+    let idle = Spread::of(alone.iter().map(|(idle, _)| *idle)).median;
+    let share = Spread::of(alone.iter().map(|(idle, busy)| busy / idle));
+    report.object("busy", json!({"idle_per_s": idle, "share": share.median, "min": share.min, "max": share.max}));
     let _busy = Busy::start()?;
-    let busy = rate(daemon, options)?;
-    report.object("busy", json!({"idle_per_s": idle, "busy_per_s": busy}));
     let heads = ["attack", "attempts/s", "packets, to none", "honest installs", "honest newcomers"];
     let mut rows = vec![heads.map(str::to_owned).to_vec()];
     for attack in Attack::ALL {
@@ -91,10 +97,12 @@ pub fn measure(
         report.bar(&format!("packets under {attack}"), share.median, "", Bar::AtLeast(RATE_SHARE_MIN));
     }
     report.say(&format!(
-        "The worker receives {} packets a second while the control thread's core has nothing to do, and {:.3} of that while a \
-         loop of low priority keeps it busy, as it does in all windows.\n",
+        "The worker receives {} packets a second while the control thread's core has nothing to do, and {:.3} [{:.3} … {:.3}] \
+         of that while a loop of low priority keeps it busy, as it does in all windows below.\n",
         short(idle),
-        busy / idle
+        share.median,
+        share.min,
+        share.max
     ));
     report.say(&format!(
         "Honest clients offer {PACE_PER_S} installs a second on a session that was there before and {NEWCOMERS_PER_S} over \
