@@ -4,20 +4,6 @@
 //! ever looked at for another thing. Nothing is allocated after the start. Hashes are expected to be keyed: nobody can
 //! make things meet.
 
-use std::hint::black_box;
-
-/// The bytes of a page of memory, of the smallest kind.
-const PAGE_LEN: usize = 4096;
-
-/// So many values, in memory that is there: what is only promised costs its first reader some thousand cycles a page.
-pub(crate) fn touched<T: Clone>(len: usize, value: T) -> Vec<T> {
-    let mut all = vec![value.clone(); len];
-    for one in all.iter_mut().step_by((PAGE_LEN / size_of::<T>()).max(1)) {
-        *one = black_box(value.clone());
-    }
-    all
-}
-
 /// Places by hash.
 #[derive(Debug)]
 pub(crate) struct FlowIndex {
@@ -31,7 +17,7 @@ impl FlowIndex {
     pub(crate) fn new(places: usize) -> FlowIndex {
         assert!(places < 1 << 31, "an entry is 32 bits");
         let len = if places == 0 { 0 } else { (2 * places).next_power_of_two() };
-        FlowIndex { entries: touched(len, 0), place_mask: (places as u32 + 1).next_power_of_two() - 1 }
+        FlowIndex { entries: vec![0; len], place_mask: (places as u32 + 1).next_power_of_two() - 1 }
     }
     /// The memory that it holds.
     pub(crate) fn memory_bytes(&self) -> usize {

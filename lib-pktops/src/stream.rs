@@ -22,7 +22,7 @@
 //! flow's own, and one of the ends of many flows.
 
 use crate::contains_string::{WordMask, Words};
-use crate::flow_index::{FlowIndex, touched};
+use crate::flow_index::FlowIndex;
 use crate::parse::{Tcp, flags};
 use ahash::RandomState;
 use std::hash::{BuildHasher, Hash, Hasher};
@@ -39,7 +39,8 @@ const ORIGIN: u64 = 1 << 32;
 /// A flow that comes here starts anew, long before the numbers run out.
 const SEQUENCE_MAX: u64 = 1 << 62;
 
-/// Streams of one program on one worker. All memory is allocated, and touched, when it is made.
+/// Streams of one program on one worker. All memory is allocated when it is made, and zeroed by the system as it is first
+/// used: a router with a hundred thousand programs that follow streams has most of them idle.
 #[derive(Debug)]
 pub struct Streams {
     hasher: RandomState,
@@ -51,7 +52,7 @@ pub struct Streams {
     index: FlowIndex,
     /// The flows that are kept, then room for more.
     flows: Vec<Flow>,
-    /// `islands_max` for each flow; the first [`Flow::islands`] are in use. Where the flow has a leading island, it is
+    /// `islands_max` for each flow there is; the first [`Flow::islands`] are in use. Where the flow has a leading island, it is
     /// the first, and its end is not up to date: it is [`Flow::furthest`].
     islands: Vec<Island>,
     /// `end_len` first bytes for each island.
@@ -197,22 +198,19 @@ impl Streams {
         assert!(longest <= WORD_LEN_MAX, "a word has at most {WORD_LEN_MAX} bytes");
         let flows_max = if islands_max == 0 { 0 } else { flows_max };
         let (end_len, islands) = (longest.saturating_sub(1), flows_max * islands_max);
-        let mut flows =
-            touched(flows_max, Flow::new(FlowKey { src: [0; 2], dst: [0; 2], ports: 0, is_v6: false }, 0, 0));
-        flows.clear();
         Streams {
             hasher: random_hasher(),
             flows_max,
             islands_max,
             end_len,
             index: FlowIndex::new(flows_max),
-            flows,
-            islands: touched(islands, Island::default()),
-            heads: touched(islands * end_len, 0),
-            tails: touched(islands * end_len, 0),
+            flows: Vec::with_capacity(flows_max),
+            islands: Vec::with_capacity(islands),
+            heads: vec![0; islands * end_len],
+            tails: vec![0; islands * end_len],
             counted,
             count_len: counted.count_ones() as usize,
-            counts: touched(flows_max * counted.count_ones() as usize, 0),
+            counts: vec![0; flows_max * counted.count_ones() as usize],
             clock: 0,
             hand: 0,
             counters: Counters::default(),
@@ -227,7 +225,7 @@ impl Streams {
     #[must_use]
     pub fn memory_bytes(&self) -> u64 {
         let flows = self.flows.capacity() * size_of::<Flow>() + self.index.memory_bytes();
-        let tables = flows + size_of_val(&*self.islands) + size_of_val(&*self.counts);
+        let tables = flows + self.islands.capacity() * size_of::<Island>() + size_of_val(&*self.counts);
         (size_of::<Streams>() + tables + self.heads.len() + self.tails.len()) as u64
     }
 
@@ -377,6 +375,7 @@ impl Streams {
         let place = if self.flows.len() < self.flows_max {
             self.counters.flows += 1;
             self.flows.push(flow);
+            self.islands.resize(self.flows.len() * self.islands_max, Island::default());
             self.flows.len() - 1
         } else {
             let place = self.poorest();
