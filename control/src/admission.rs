@@ -89,6 +89,8 @@ pub trait ProgramTable {
     fn withdraw(&mut self, id: InstallId) -> Result<(), InstallError>;
     /// What a program has seen and done so far.
     fn counts(&self, id: InstallId) -> Option<ProgramCounts>;
+    /// Frees what every worker has passed, so that there is room for more changes.
+    fn free_passed(&mut self);
 }
 
 impl ProgramTable for TableWriter {
@@ -104,6 +106,10 @@ impl ProgramTable for TableWriter {
     }
     fn counts(&self, id: InstallId) -> Option<ProgramCounts> {
         self.program_counts(id)
+    }
+    fn free_passed(&mut self) {
+        // Programs that have ended are told by who ends them.
+        drop(self.reclaim());
     }
 }
 

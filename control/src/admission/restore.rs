@@ -1,6 +1,8 @@
 //! How programs come back after a start: as if they were admitted again, with what is left of their time.
 
-use vinet_fastpath::flow_table::{Install, InstallId};
+use std::time::{Duration, Instant};
+
+use vinet_fastpath::flow_table::{Install, InstallError, InstallId};
 use vinet_session::Now;
 use vinet_session::message::{Class, Rejection, Upload};
 use vinet_session::receipt::Ending;
@@ -11,6 +13,11 @@ use crate::capacity::load;
 use crate::judges::Accepted;
 use crate::sources::Aim;
 use crate::store::{ProgramRecord, RequestRecord};
+
+/// How long a start waits for the workers to pass what the table has retired.
+const RETIRED_PATIENCE: Duration = Duration::from_secs(10);
+/// The time between two looks at whether they have.
+const RETIRED_LOOK_EVERY: Duration = Duration::from_millis(1);
 
 /// A program that was checked again.
 #[derive(Debug)]
@@ -132,17 +139,28 @@ impl Admission {
         (ended, Outcome::unasked(puts))
     }
 
-    /// Puts restored programs in force, all at once where the table can; gives those that it does not take.
+    /// Puts restored programs in force, all at once where the table can; gives those that it does not take. Where it only
+    /// waits for the workers to pass what was retired, so does this, for [`RETIRED_PATIENCE`].
     pub fn publish_restored(&self, installs: Vec<Install>, table: &mut impl ProgramTable) -> Vec<InstallId> {
-        if table.install_all(installs.clone()).is_ok() {
-            return Vec::new();
+        let deadline = Instant::now() + RETIRED_PATIENCE;
+        while let Err(error) = table.install_all(installs.clone()) {
+            if !matches!(error, InstallError::RetiredFull { .. }) || Instant::now() >= deadline {
+                return one_by_one(installs, table);
+            }
+            table.free_passed();
+            std::thread::sleep(RETIRED_LOOK_EVERY);
         }
-        installs
-            .into_iter()
-            .filter_map(|install| {
-                let id = install.id;
-                table.install(install).err().map(|_| id)
-            })
-            .collect()
+        Vec::new()
     }
+}
+
+/// Puts each program in force that the table takes; gives the others.
+fn one_by_one(installs: Vec<Install>, table: &mut impl ProgramTable) -> Vec<InstallId> {
+    installs
+        .into_iter()
+        .filter_map(|install| {
+            let id = install.id;
+            table.install(install).err().map(|_| id)
+        })
+        .collect()
 }

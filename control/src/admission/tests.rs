@@ -27,13 +27,18 @@ fn later(seconds: u64) -> Now {
 struct FakeTable {
     installed: BTreeSet<InstallId>,
     refused: BTreeSet<InstallId>,
+    /// What is refused until what was retired is freed.
+    crowded: BTreeSet<InstallId>,
     stuck: bool,
 }
 
 impl ProgramTable for FakeTable {
     fn install_all(&mut self, installs: Vec<Install>) -> Result<(), InstallError> {
-        if self.stuck || installs.iter().any(|install| self.refused.contains(&install.id)) {
+        if self.stuck || installs.iter().any(|install| self.crowded.contains(&install.id)) {
             return Err(InstallError::RetiredFull { retired: 1 });
+        }
+        if installs.iter().any(|install| self.refused.contains(&install.id)) {
+            return Err(InstallError::TooManyCells { cells_max: 1 });
         }
         for install in installs {
             assert!(self.installed.insert(install.id), "an instance was used twice");
@@ -49,6 +54,9 @@ impl ProgramTable for FakeTable {
     }
     fn counts(&self, _: InstallId) -> Option<ProgramCounts> {
         None
+    }
+    fn free_passed(&mut self) {
+        self.crowded.clear();
     }
 }
 
@@ -662,6 +670,34 @@ fn a_kind_of_principal_without_a_policy_is_told_so() {
     let bench = Bench::new();
     assert_eq!(code(&bench.admission.policy(PrincipalKind::EdgeRouter)), "no-policy");
     assert!(matches!(bench.admission.policy(PrincipalKind::EndUser), Reply::Policy(_)));
+}
+
+#[test]
+fn what_comes_back_waits_for_the_workers_and_only_what_the_table_does_not_take_stays_away() {
+    let mut bench = Bench::new();
+    let principal = bench.user("203.0.113.7").ownership.principal();
+    let program = firewall(&[prefix("10.7.0.1/32")], 60);
+    let proof = prove(&program, &principal).unwrap();
+    let policy = Arc::new(policy());
+    let checked =
+        vinet_trusted::check::check(&program.encode(), &proof, principal, &policy, &vinet_prover::library()).unwrap();
+    let executable = Arc::new(bench.lowerings.lower(Arc::new(checked)).unwrap());
+    let installs = |ids: [u64; 3]| {
+        let install = |id| Install {
+            id: InstallId(id),
+            executable: Arc::clone(&executable),
+            packet_rate: 1_000,
+            over_budget: policy.limits.over_budget,
+            generate_key: [0; 32],
+            monitor: false,
+        };
+        ids.map(install).to_vec()
+    };
+    bench.table.crowded.insert(InstallId(2));
+    bench.table.refused.insert(InstallId(5));
+    assert_eq!(bench.admission.publish_restored(installs([1, 2, 3]), &mut bench.table), []);
+    assert_eq!(bench.admission.publish_restored(installs([4, 5, 6]), &mut bench.table), [InstallId(5)]);
+    assert_eq!(bench.table.installed, [1, 2, 3, 4, 6].map(InstallId).into());
 }
 
 proptest! {

@@ -40,6 +40,7 @@ impl ProgramTable for Table {
     fn counts(&self, _: InstallId) -> Option<ProgramCounts> {
         None
     }
+    fn free_passed(&mut self) {}
 }
 
 #[test]
