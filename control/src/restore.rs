@@ -13,6 +13,8 @@ use std::time::{Duration, Instant};
 
 use ahash::{AHashMap, AHashSet};
 use crossbeam::channel::{Receiver, Sender, TrySendError, bounded};
+use nix::sched::{CpuSet, sched_setaffinity};
+use nix::unistd::Pid;
 use vinet_fastpath::flow_table::Install;
 use vinet_pktops::Lowerings;
 use vinet_session::Now;
@@ -23,6 +25,7 @@ use vinet_trusted::lemma::LemmaStore;
 use vinet_trusted::policy::{Policy, PrincipalKind};
 
 use crate::admission::{Admission, Outcome, ProgramTable, Restored, Unfit};
+use crate::config::cores_online;
 use crate::judges::{Accepted, accept};
 use crate::log;
 use crate::store::{ProgramRecord, Recovered, StoreError};
@@ -102,7 +105,7 @@ impl Rules {
     }
 }
 
-/// Checks what `recovered` holds on `threads` cores, and puts in force what is accepted.
+/// Checks what `recovered` holds on every core of the machine, and puts in force what is accepted.
 ///
 /// # Errors
 /// The store cannot be read.
@@ -112,7 +115,6 @@ pub fn restore(
     recovered: &Recovered,
     rules: &Rules,
     lowerings: &Lowerings,
-    threads: usize,
     now: Now,
 ) -> Result<Restoration, StoreError> {
     let start = Instant::now();
@@ -121,7 +123,7 @@ pub fn restore(
     let (to_check, waiting) = bounded::<Vec<ProgramRecord>>(BATCHES_WAITING);
     let (checked, results) = bounded::<Vec<Checked>>(BATCHES_WAITING);
     std::thread::scope(|scope| {
-        for _ in 0..threads.max(1) {
+        for _ in 0..cores_online().len().max(1) {
             let (waiting, checked) = (waiting.clone(), checked.clone());
             scope.spawn(move || check_batches(&waiting, &checked, rules, now.wall_s, lowerings));
         }
@@ -132,6 +134,17 @@ pub fn restore(
     Ok(restoration)
 }
 
+/// Lets this thread run on every core: no port is open yet, so the workers' are as free as the others.
+fn run_anywhere() {
+    let mut cores = CpuSet::new();
+    for core in cores_online() {
+        // A core beyond what a set can name is one less to run on.
+        let _ = cores.set(core);
+    }
+    // Where it is not allowed the thread stays where the control core is: slower, and as good.
+    let _ = sched_setaffinity(Pid::from_raw(0), &cores);
+}
+
 /// The life of one core.
 fn check_batches(
     waiting: &Receiver<Vec<ProgramRecord>>,
@@ -140,6 +153,7 @@ fn check_batches(
     now_s: u64,
     lowerings: &Lowerings,
 ) {
+    run_anywhere();
     for batch in waiting {
         let results = batch.into_iter().map(|record| rules.check(record, now_s, lowerings)).collect();
         if checked.send(results).is_err() {

@@ -167,7 +167,7 @@ impl Office {
         filed.push(admission.restore_events(recovered.kept(Kind::Event)?));
         let rules = Rules { lemmas: admission.lemmas().stores(), ..rules };
         let in_escrow = admission.ledger().books().escrow;
-        let restored = restore(&mut admission, &mut table, &recovered, &rules, &lowerings, threads, now)?;
+        let restored = restore(&mut admission, &mut table, &recovered, &rules, &lowerings, now)?;
         if restored.paid != u128::from(in_escrow) {
             return Err(OpenError::Books(AuditFault::Escrow { book: in_escrow, programs: restored.paid }));
         }
