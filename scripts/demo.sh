@@ -19,7 +19,7 @@ lawful_mbit=20 attack_mbit=60
 
 [ "$(id -u)" = 0 ] || stop "network namespaces need root" "as root: make demo"
 for file in "$vinet" "$vinetd"; do [ -x "$file" ] || stop "$file is not built" "make build"; done
-for tool in ip ethtool ping curl iperf3 busybox nsenter unshare setpriv; do
+for tool in ip ethtool ping curl iperf3 busybox socat nsenter unshare setpriv; do
   command -v "$tool" >/dev/null || stop "$tool is missing" "scripts/setup.sh run"
 done
 
@@ -264,7 +264,7 @@ rejected_before=$(rejections)
 # Exit status 1 is the lawful no; anything else would be a failure of another kind.
 foul() {
   at attacker "$vinet" upload "$work/foul.vnb" "$work/stolen.proof" --unchecked --router 198.51.100.1:7400 "${as_attacker[@]}" >"$work/foul" 2>&1
-  [ $? = 1 ] && [ "$(rejections)" = $((rejected_before + 1)) ]
+  [ $? = 1 ] && [ "$(rejections)" -gt "$rejected_before" ]
 }
 claim "the router checks the proof against the very bytes, and refuses" foul
 sed "s|$work/||g; s/^/        /" "$work/foul"

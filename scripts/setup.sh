@@ -16,7 +16,7 @@ case $level in build | run | virtio | bench) ;; *) stop "unknown level '$level'"
 packages=(gcc make libc6-dev pkgconf libdpdk-dev libclang-dev)
 # unshare, nsenter and setpriv come with util-linux, which every Debian has.
 [ "$level" = build ] ||
-  packages+=(iproute2 iputils-ping iputils-tracepath traceroute curl iperf3 tcpdump ethtool procps busybox z3)
+  packages+=(iproute2 iputils-ping iputils-tracepath traceroute curl iperf3 tcpdump ethtool procps busybox socat z3)
 # The emulated machine's kernel is a package too, which the test fetches and does not install.
 [ "$level" != virtio ] || packages+=(qemu-system-x86 seabios)
 [ "$level" != bench ] || packages+=(dpdk-dev dpdk-doc libsystemd-dev libhyperscan-dev)
