@@ -19,7 +19,7 @@ lawful_mbit=20 attack_mbit=60
 
 [ "$(id -u)" = 0 ] || stop "network namespaces need root" "as root: make demo"
 for file in "$vinet" "$vinetd"; do [ -x "$file" ] || stop "$file is not built" "make build"; done
-for tool in ip ethtool ping curl iperf3 busybox socat nsenter unshare setpriv; do
+for tool in ip ethtool ping curl iperf3 busybox perl socat nsenter unshare setpriv; do
   command -v "$tool" >/dev/null || stop "$tool is missing" "scripts/setup.sh run"
 done
 

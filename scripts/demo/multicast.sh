@@ -74,16 +74,23 @@ crossed() { at far awk '$1 == "leg0:" {print $3}' /proc/net/dev; }
 expanded() { "$vinetd" ctl --socket "$work/far.sock" counters | json expanded; }
 sleep 0.5
 crossed_before=$(crossed) expanded_before=$(expanded)
-at lawful bash -c '
-  for n in "${@:2}"; do exec {fd}<>"/dev/udp/198.18.77.$n/9000"; fds+=("$fd"); done
-  while read -r line; do for fd in "${fds[@]}"; do printf "%s\n" "$line" >&"$fd"; done; sleep 0.002; done <"$1"
-' bash "$work/broadcast" "${lan_hosts[@]}"
+# One socket, as a broadcaster has: what is sent from another port is another content.
+at lawful perl -MSocket -e '
+  my ($own, $file, @hosts) = @ARGV;
+  socket(my $socket, PF_INET, SOCK_DGRAM, 0) or die $!;
+  bind($socket, sockaddr_in(9000, inet_aton($own))) or die $!;
+  open(my $lines, "<", $file) or die $!;
+  while (my $line = <$lines>) {
+    for (@hosts) { send($socket, $line, 0, sockaddr_in(9000, inet_aton("198.18.77.$_"))) or die $! }
+    select(undef, undef, undef, 0.002);
+  }
+' "$lawful" "$work/broadcast" "${lan_hosts[@]}"
 everywhere() { local n; for n in "${lan_hosts[@]}"; do cmp -s "$work/broadcast" "$work/lan.$n" || return 1; done; }
 sent=$((contents * ${#lan_hosts[@]}))
 claim "each of ${#lan_hosts[@]} hosts has got all $contents contents, byte for byte" within 5 everywhere
 crossed_after=$(crossed)
 note "$sent datagrams were sent, $((crossed_after - crossed_before)) packets crossed the core"
-claim "far fewer packets crossed the core than were sent" above $((sent / 2)) $((crossed_after - crossed_before))
+claim "a fifth of them at the most" above $((sent / 5)) $((crossed_after - crossed_before))
 made=$(($(expanded) - expanded_before))
 claim "the far router made $made packets of them" [ "$made" = "$sent" ]
 end "$far_daemon"
