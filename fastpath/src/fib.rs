@@ -19,7 +19,9 @@ use std::sync::Arc;
 
 use vinet_trusted::addr::{Addr, Prefix};
 
+use crate::link::Face;
 use crate::publication::{Domain, Published, Reader, Retired};
+use crate::station::Station;
 
 /// The most distinct hops of one table. The tries keep one bit of a word for themselves.
 pub const HOPS_MAX: usize = 1 << 30;
@@ -78,48 +80,6 @@ pub enum Hop {
     Prohibit,
 }
 
-/// A [`Hop::Forward`] in one word, which is all that most packets need of their route.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Station(u64);
-
-impl Station {
-    /// The answer of every other hop.
-    pub const NONE: Station = Station(u64::MAX);
-
-    /// The station `mac` on `port`.
-    #[must_use]
-    pub fn new(port: u16, mac: [u8; 6]) -> Station {
-        let [a, b, c, d, e, f] = mac;
-        let [g, h] = port.to_le_bytes();
-        Station(u64::from_le_bytes([a, b, c, d, e, f, g, h]))
-    }
-    /// Its port; of [`Station::NONE`] one that no router has.
-    #[inline]
-    #[must_use]
-    pub fn port(self) -> u16 {
-        (self.0 >> 48) as u16
-    }
-    /// Its Ethernet address.
-    #[inline]
-    #[must_use]
-    pub fn mac(self) -> [u8; 6] {
-        let [a, b, c, d, e, f, ..] = self.0.to_le_bytes();
-        [a, b, c, d, e, f]
-    }
-    /// Its Ethernet address as the low 48 bits of the little-endian word that a frame begins with.
-    #[inline]
-    #[must_use]
-    pub fn mac_word(self) -> u64 {
-        self.0 & ((1 << 48) - 1)
-    }
-    fn of(hop: Hop) -> Station {
-        match hop {
-            Hop::Forward { port, mac } => Station::new(port, mac),
-            _ => Station::NONE,
-        }
-    }
-}
-
 /// What is known of a next hop's Ethernet address.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Neighbour {
@@ -149,8 +109,9 @@ const NO_ROUTE: u32 = 0;
 pub struct Fib {
     v4: v4::Trie,
     v6: v6::Trie,
+    /// By number; behind all of them their twins, which stand for the same hops where addresses are not ordinary.
     hops: Vec<Hop>,
-    /// One for each hop.
+    /// One for each hop; [`Station::NONE`] for twins.
     stations: Vec<Station>,
     gateways: Vec<Addr>,
     neighbours: HashMap<(u16, Addr), Neighbour>,
@@ -179,10 +140,7 @@ impl Fib {
     #[inline]
     #[must_use]
     pub fn look_up(&self, dst: Addr) -> Hop {
-        match dst {
-            Addr::V4(dst) => self.look_up_v4(dst),
-            Addr::V6(dst) => self.look_up_v6(dst),
-        }
+        self.hops[self.number(dst) as usize]
     }
 
     /// Where an IPv4 packet to `dst` goes.
@@ -202,23 +160,47 @@ impl Fib {
     /// Where a packet to `dst` goes, and the station, where it is known.
     #[must_use]
     pub fn look_up_both(&self, dst: Addr) -> (Hop, Station) {
-        let hop = self.look_up(dst);
-        (hop, Station::of(hop))
+        // A twin's station is that of the hop that it stands for.
+        let number = self.number(dst) as usize % (self.hops.len() / 2).max(1);
+        (self.hops[number], self.stations[number])
     }
 
-    /// The station that an IPv4 packet to `dst` is sent to, where it is known and `dst` is an ordinary address: one of a
-    /// host, of more than the link's scope.
-    #[inline]
-    #[must_use]
-    pub fn ordinary_station_v4(&self, dst: u32) -> Station {
-        self.stations[self.v4.look_up(dst) as usize]
+    fn number(&self, dst: Addr) -> u32 {
+        match dst {
+            Addr::V4(dst) => self.v4.look_up(dst),
+            Addr::V6(dst) => self.v6.look_up(dst),
+        }
     }
 
-    /// The station that an IPv6 packet to `dst` is sent to, where it is known.
+    /// Makes its stations those that are reached by these ports.
+    pub(crate) fn reach_by(&mut self, faces: &[Face]) {
+        for station in &mut self.stations {
+            if let Some(face) = faces.get(usize::from(station.port())) {
+                *station = station.by(face);
+            }
+        }
+    }
+
+    /// The number of the hop to an IPv4 address: of one with a station ([`Fib::station`]) only where the address is
+    /// ordinary, of a host and of more than the link's scope.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn hop_v4(&self, dst: u32) -> u32 {
+        self.v4.look_up(dst)
+    }
+
+    /// The number of the hop to an IPv6 address.
     #[inline]
     #[must_use]
-    pub fn station_v6(&self, dst: u128) -> Station {
-        self.stations[self.v6.look_up(dst) as usize]
+    pub(crate) fn hop_v6(&self, dst: u128) -> u32 {
+        self.v6.look_up(dst)
+    }
+
+    /// The station of a hop; [`Station::NONE`] where none is known.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) fn station(&self, hop: u32) -> &Station {
+        &self.stations[hop as usize]
     }
 
     /// The router with this number.
@@ -363,7 +345,11 @@ impl FibBuilder {
         for (first, last) in SPECIAL_V4 {
             v4.change(first, last, |hop| hop + ordinary);
         }
-        let mut stations: Vec<Station> = hops.list.iter().copied().map(Station::of).collect();
+        let station = |hop: &Hop| match *hop {
+            Hop::Forward { port, mac } => Station::new(port, mac),
+            _ => Station::NONE,
+        };
+        let mut stations: Vec<Station> = hops.list.iter().map(station).collect();
         stations[ordinary as usize..].fill(Station::NONE);
         Ok(Fib {
             v4,
@@ -434,6 +420,8 @@ impl FibRoot {
 /// The one who publishes tables. Not `Clone`.
 pub struct FibWriter {
     domain: Domain,
+    /// The ports' link sides, by number.
+    faces: Arc<[Face]>,
     root: Arc<FibRoot>,
     retired: VecDeque<Retired<Fib>>,
     generation: u64,
@@ -457,11 +445,11 @@ impl fmt::Display for TooManyRetired {
 impl std::error::Error for TooManyRetired {}
 
 impl FibWriter {
-    /// A writer with an empty table published, and the workers' way to it.
+    /// A writer with an empty table published, for a router with these ports, and the workers' way to it.
     #[must_use]
-    pub fn new(domain: Domain) -> (FibWriter, Arc<FibRoot>) {
+    pub fn new(domain: Domain, faces: Arc<[Face]>) -> (FibWriter, Arc<FibRoot>) {
         let root = Arc::new(FibRoot { root: Published::new(domain.clone(), Box::new(Fib::empty())) });
-        (FibWriter { domain, root: root.clone(), retired: VecDeque::new(), generation: 0 }, root)
+        (FibWriter { domain, faces, root: root.clone(), retired: VecDeque::new(), generation: 0 }, root)
     }
 
     /// Makes `fib` the table of every worker from its next turn on.
@@ -475,6 +463,7 @@ impl FibWriter {
         }
         self.generation += 1;
         fib.generation = self.generation;
+        fib.reach_by(&self.faces);
         let mut publish = self.domain.publish();
         let before = self.root.root.replace(Box::new(fib), &mut publish);
         publish.commit();

@@ -11,8 +11,9 @@
 //! Only an [`Executable`](vinet_pktops::Executable) can be installed, whose cells come from the gate of the trusted
 //! base.
 //!
-//! The parts: `slots` is the hash table of one family, `act` what a slot says, `hash` and `key` what it is found by;
-//! `cells` is how workers look a burst up, `found` what they find; `program` is what is installed and counted;
+//! The parts: `slots` is the hash table of one family, `tags` what tells of a bucket, `act` what a slot says, `hash` and
+//! `key` what it is found by; `cells` is how workers look a burst up, `found` what they find; `program` is what is
+//! installed and counted;
 //! `writer` makes the changes, `family` those of one family, `growth` the next larger table beside the present one.
 
 mod act;
@@ -24,6 +25,7 @@ mod hash;
 mod key;
 mod program;
 mod slots;
+mod tags;
 mod writer;
 
 use std::ops::ControlFlow;
@@ -37,9 +39,10 @@ pub use writer::{Batch, CELLS_PER_PROGRAM_MAX, CHAIN_LEN_MAX, Finished, InstallE
 pub(crate) use found::{Findings, Found};
 pub(crate) use program::{BATCH_WORKER_SHIFT, Generator, Installed, Meter, NotSent, Outcome, ProgramCounters};
 
+use crate::port::BURST_LEN_MAX;
 use crate::publication::Reader;
 use act::{Act, ActKind};
-use cells::{Cells, Scratch};
+use cells::{Cells, Index, Scratch};
 use found::Finds;
 use key::Key;
 use program::Programs;
@@ -80,10 +83,30 @@ impl TableScratch {
     pub fn push_v4(&mut self, lane: u8, src: u32, dst: u32) {
         self.v4.push(lane, key::V4::new(src, dst));
     }
+    /// The same for those IPv4 packets of a burst whose bits are set, by their lanes: sources in the high halves.
+    #[inline]
+    pub(crate) fn push_those(&mut self, which: u64, pairs: &[u64; BURST_LEN_MAX]) {
+        self.v4.push_those(which, pairs, key::V4::of_word);
+    }
     /// The same for an IPv6 packet.
     #[inline(always)]
     pub fn push_v6(&mut self, lane: u8, src: u128, dst: u128) {
         self.v6.push(lane, key::V6::new(src, dst));
+    }
+}
+
+/// A look-up that is begun. It borrows the reader, so it is ended before the next report.
+pub(crate) struct Sought<'r> {
+    v4: Option<&'r Index<key::V4>>,
+    v6: Option<&'r Index<key::V6>>,
+    lanes: u64,
+}
+
+impl Sought<'_> {
+    /// A bit for each lane whose packet some program may want: no program wants the others.
+    #[inline]
+    pub(crate) fn lanes(&self) -> u64 {
+        self.lanes
     }
 }
 
@@ -100,26 +123,53 @@ impl FlowTable {
         self.v4.is_empty_for(reader) && self.v6.is_empty_for(reader)
     }
 
-    /// Looks up the burst in `scratch`, which then holds no packets any more, and tells what it found.
+    /// Begins to look up the burst in `scratch`: what [`FlowTable::settle`] needs is on its way from memory then, so
+    /// that it pays to do something else in between.
     #[inline]
-    pub(crate) fn look_up<'f, 'r>(&'r self, reader: &'r Reader, scratch: &'f mut TableScratch) -> Findings<'f, 'r> {
+    pub(crate) fn seek<'r>(&'r self, reader: &'r Reader, scratch: &mut TableScratch) -> Sought<'r> {
         let TableScratch { v4, v6, finds } = scratch;
         finds.clear();
-        // What comes next is the counting of a verdict, or the running of a program.
-        let meet = |act: ActKind| match act {
+        let meet = |act| self.meet(reader, act);
+        let v4_index = (!v4.is_empty()).then(|| self.v4.seek(reader, v4, finds, meet));
+        let v6_index = (!v6.is_empty()).then(|| self.v6.seek(reader, v6, finds, meet));
+        let of_v4 = if v4_index.is_some() { v4.candidate_lanes() } else { 0 };
+        let of_v6 = if v6_index.is_some() { v6.candidate_lanes() } else { 0 };
+        Sought { v4: v4_index, v6: v6_index, lanes: finds.lanes() | of_v4 | of_v6 }
+    }
+
+    /// Ends the look-up of the burst in `scratch`, which then holds no packets any more, and tells what it found.
+    #[inline]
+    pub(crate) fn settle<'f, 'r>(
+        &'r self,
+        reader: &'r Reader,
+        scratch: &'f mut TableScratch,
+        sought: &Sought<'r>,
+    ) -> Findings<'f, 'r> {
+        let TableScratch { v4, v6, finds } = scratch;
+        if let Some(index) = sought.v4 {
+            self.v4.settle(index, reader, v4, finds, |act| self.meet(reader, act));
+        }
+        if let Some(index) = sought.v6 {
+            self.v6.settle(index, reader, v6, finds, |act| self.meet(reader, act));
+        }
+        Findings::new(finds, reader)
+    }
+
+    /// Both at once.
+    #[inline]
+    pub(crate) fn look_up<'f, 'r>(&'r self, reader: &'r Reader, scratch: &'f mut TableScratch) -> Findings<'f, 'r> {
+        let sought = self.seek(reader, scratch);
+        self.settle(reader, scratch, &sought)
+    }
+
+    /// Fetches what an act needs: what comes next is the counting of a verdict, or the running of a program.
+    #[inline(always)]
+    fn meet(&self, reader: &Reader, act: ActKind) {
+        match act {
             ActKind::Discard(program) => self.counters.prefetch(reader, program),
             ActKind::Run(program) => self.programs.prefetch(program),
             ActKind::Chain(_) | ActKind::Nothing => {}
-        };
-        if !v4.is_empty() {
-            self.v4.look_up(reader, v4, finds, meet);
-            v4.clear();
         }
-        if !v6.is_empty() {
-            self.v6.look_up(reader, v6, finds, meet);
-            v6.clear();
-        }
-        Findings::new(finds, reader)
     }
 
     /// Looks up the burst in `scratch`, as a worker does, and gives a bit for each lane whose packet some program

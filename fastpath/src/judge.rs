@@ -1,7 +1,12 @@
 //! The judging of frames: where a packet goes, as far as its own headers and the port it came by tell.
 //!
 //! A [`Lane`] holds what forwarding needs to know of one packet of a burst. Plain packets, nearly all, are read here
-//! without the detour of the whole parser; a test holds that both say the same.
+//! without the detour of the whole parser, and plain IPv4 packets eight at a time where the processor can ([`Together`]);
+//! tests hold that all say the same.
+
+mod plain;
+#[cfg(target_arch = "x86_64")]
+mod together;
 
 use vinet_pktops::parse::{
     self, Cast, ETHERNET_LEN, ETHERTYPE_ARP, Family, Headers, IPV4_LEN, IPV6_LEN, NotForwardable, VlanTags,
@@ -10,10 +15,15 @@ use vinet_pktops::parse::{
 use vinet_trusted::addr::Addr;
 
 use crate::drop_reason::DropReason;
-use crate::fib::{Fib, Hop, Station};
+use crate::fib::{Fib, Hop};
 use crate::flow_table::TableScratch;
 use crate::link::{FRAME_LEN_MIN, Face, PLAIN_LEN};
 use crate::port::BURST_LEN_MAX;
+use crate::station::Station;
+
+pub(crate) use plain::Plain;
+#[cfg(target_arch = "x86_64")]
+pub(crate) use together::Together;
 
 /// Where a packet goes, as far as its own headers and its port tell.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -58,11 +68,45 @@ pub(crate) struct Wide {
 pub(crate) struct Lanes {
     pub(crate) lanes: [Lane; BURST_LEN_MAX],
     pub(crate) wide: [Wide; BURST_LEN_MAX],
+    /// Of the packets that were judged together, which have no lane.
+    pub(crate) plain: Plain,
 }
 
 impl Lanes {
     pub(crate) const EMPTY: Lanes =
-        Lanes { lanes: [Lane::EMPTY; BURST_LEN_MAX], wide: [Wide { src: 0, dst: 0 }; BURST_LEN_MAX] };
+        Lanes { lanes: [Lane::EMPTY; BURST_LEN_MAX], wide: [Wide::EMPTY; BURST_LEN_MAX], plain: Plain::EMPTY };
+}
+
+impl Wide {
+    const EMPTY: Wide = Wide { src: 0, dst: 0 };
+}
+
+/// The numbers of the bits that are set, rising.
+#[inline(always)]
+pub(crate) fn numbers(mut bits: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let number = bits.trailing_zeros();
+        bits &= bits.wrapping_sub(1);
+        (number < u64::BITS).then_some(number as usize)
+    })
+}
+
+/// No processor but that of x86-64 judges packets together.
+#[cfg(not(target_arch = "x86_64"))]
+#[derive(Clone, Copy)]
+pub(crate) enum Together {}
+
+#[cfg(not(target_arch = "x86_64"))]
+impl Together {
+    pub(crate) fn get() -> Option<Together> {
+        None
+    }
+    pub(crate) fn judge<B>(self, _: &[B], _: &Face, _: &Fib, _: &mut Plain) -> u64 {
+        match self {}
+    }
+    pub(crate) fn places_of(self, _: u32, _: &[u32; BURST_LEN_MAX], _: usize) -> u64 {
+        match self {}
+    }
 }
 
 impl Lane {
@@ -77,6 +121,12 @@ impl Lane {
         passes: false,
         way: Way::Drop(DropReason::EthernetTruncated),
     };
+    /// What is known of one frame by itself.
+    pub(crate) fn of(frame: &[u8], face: &Face, fib: &Fib) -> (Lane, Wide) {
+        let (mut lane, mut wide) = (Lane::EMPTY, Wide::EMPTY);
+        lane.judge(&mut wide, frame, face, fib);
+        (lane, wide)
+    }
     /// Source and destination.
     #[inline]
     pub(crate) fn pair(&self, wide: &Wide) -> (Addr, Addr) {
@@ -143,13 +193,14 @@ impl Lane {
             return false;
         }
         let (src, dst) = (u32::from_be(half(26)), u32::from_be(half(30)));
-        let (station, ttl) = (fib.ordinary_station_v4(dst), front[22]);
-        if !face.plain_sources.contains_v4(src) || station == Station::NONE || ttl <= 1 {
+        let (station, ttl) = (*fib.station(fib.hop_v4(dst)), front[22]);
+        if !face.plain_sources.contains_v4(src) || !station.is_known() || ttl <= 1 {
             return false;
         }
         let l3_offset = ETHERNET_LEN as u16;
         let way = Way::Transit;
-        *self = Lane { station, src, dst, l3_offset, l3_len, ttl, is_v6: false, passes: true, way };
+        let passes = station.takes(usize::from(l3_len));
+        *self = Lane { station, src, dst, l3_offset, l3_len, ttl, is_v6: false, passes, way };
         true
     }
 
@@ -172,15 +223,16 @@ impl Lane {
         let (src, dst) = (addr(22), addr(38));
         // 2000::/3 and fc00::/7: neither unspecified, loopback, link-local nor multicast.
         let is_ordinary = |addr: u128| addr >> 125 == 1 || addr >> 121 == 0x7e;
-        let (station, ttl) = (fib.station_v6(dst), front[21]);
+        let (station, ttl) = (*fib.station(fib.hop_v6(dst)), front[21]);
         let is_controlled = face.controlled.as_ref().is_none_or(|controlled| controlled.contains_v6(src));
-        if !is_ordinary(src) || !is_ordinary(dst) || !is_controlled || station == Station::NONE || ttl <= 1 {
+        if !is_ordinary(src) || !is_ordinary(dst) || !is_controlled || !station.is_known() || ttl <= 1 {
             return false;
         }
         *wide = Wide { src, dst };
         let (l3_offset, l3_len) = (ETHERNET_LEN as u16, l3_len as u16);
         let way = Way::Transit;
-        *self = Lane { station, src: 0, dst: 0, l3_offset, l3_len, ttl, is_v6: true, passes: true, way };
+        let passes = station.takes(usize::from(l3_len));
+        *self = Lane { station, src: 0, dst: 0, l3_offset, l3_len, ttl, is_v6: true, passes, way };
         true
     }
 
@@ -224,7 +276,7 @@ impl Lane {
     fn can_pass(&self, frame_len: usize) -> bool {
         let end = ETHERNET_LEN + usize::from(self.l3_len);
         usize::from(self.l3_offset) == ETHERNET_LEN
-            && self.station != Station::NONE
+            && self.station.takes(usize::from(self.l3_len))
             && self.ttl > 1
             && frame_len <= end.max(FRAME_LEN_MIN)
     }
@@ -366,15 +418,57 @@ mod tests {
 
     use super::*;
     use crate::fib::{FibBuilder, Target};
+    use crate::port::PacketBuf;
     use crate::settings::{Discipline, PortSettings};
 
     const MAC: [u8; 6] = [2, 0, 0, 0, 0, 1];
 
+    /// Of every port, so that some frames are too long.
+    const MTU: usize = 45;
+
     fn face(controlled: bool, vlan: Vec<u16>) -> Face {
-        let prefixes = [Prefix::of(Addr::V4(0x0a00_0000), 9), Prefix::of(Addr::V6(0x2001 << 112), 17)];
-        let controlled = controlled.then(|| PrefixSet::new(prefixes.into_iter().flatten().collect()));
+        face_of(u8::from(controlled), vlan)
+    }
+
+    /// An uplink; or a port that controls one prefix of IPv4 addresses, two, or many.
+    fn face_of(controlled: u8, vlan: Vec<u16>) -> Face {
+        let prefixes = [
+            Prefix::of(Addr::V4(0x0a00_0000), 9),
+            Prefix::of(Addr::V6(0x2001 << 112), 17),
+            Prefix::of(Addr::V4(0xc000_0000), 3),
+        ];
+        let many = (0..8u32).map(|i| Prefix::of(Addr::V4(0x0a00_0000 | i << 17), 16));
+        let controlled = match controlled {
+            0 => None,
+            1 => Some(PrefixSet::new(prefixes[..2].iter().copied().flatten().collect())),
+            2 => Some(PrefixSet::new(prefixes.into_iter().flatten().collect())),
+            _ => Some(PrefixSet::new(prefixes.into_iter().chain(many).flatten().collect())),
+        };
         let (queue_depth, discipline) = (1, Discipline::Fifo);
-        Face::new(&PortSettings { name: "p".into(), mac: MAC, mtu: 1500, controlled, vlan, queue_depth, discipline })
+        let mtu = MTU as u16;
+        Face::new(&PortSettings { name: "p".into(), mac: MAC, mtu, controlled, vlan, queue_depth, discipline })
+    }
+
+    /// A frame as a packet that is only read.
+    struct Frame(Vec<u8>);
+
+    impl PacketBuf for Frame {
+        fn bytes(&self) -> &[u8] {
+            &self.0
+        }
+        fn bytes_mut(&mut self) -> &mut [u8] {
+            &mut self.0
+        }
+        fn prepend(&mut self, _: usize) -> Option<&mut [u8]> {
+            None
+        }
+        fn append(&mut self, _: usize) -> Option<&mut [u8]> {
+            None
+        }
+        fn trim_front(&mut self, _: usize) -> bool {
+            false
+        }
+        fn truncate(&mut self, _: usize) {}
     }
 
     /// Half of the addresses have a route, by length: to a station that is known (10/8 and 2000::/6 among them), to the
@@ -397,7 +491,11 @@ mod tests {
                 routes.neighbour(port, gateway, MAC);
             }
         }
-        routes.build().expect("a table")
+        // Every other port that is routed to has tags.
+        let faces: Vec<Face> = (0..64).map(|port| face(false, if port % 4 == 2 { vec![7] } else { vec![] })).collect();
+        let mut fib = routes.build().expect("a table");
+        fib.reach_by(&faces);
+        fib
     }
 
     /// Frames of both families that are nearly sound: a few bytes are then changed, the checksum mostly kept right.
@@ -453,6 +551,40 @@ mod tests {
                 prop_assert_eq!((lane.pair(wide), lane.is_v6), (by_parser.pair(wide_by_parser), by_parser.is_v6));
                 let rest = |lane: &Lane| (lane.l3_offset, lane.l3_len, lane.ttl, lane.station, lane.passes);
                 prop_assert_eq!(rest(lane), rest(by_parser));
+            }
+        }
+
+        #[test]
+        fn together_they_are_judged_as_alone(
+            frames in proptest::collection::vec(frame(), 0..40),
+            controlled in 0u8..4,
+            tagged in 0u8..8,
+        ) {
+            let Some(together) = Together::get() else { return Ok(()) };
+            let (face, fib) = (face_of(controlled, if tagged == 0 { vec![5] } else { vec![] }), fib());
+            let (mut alone, mut plain) = (Lanes::EMPTY, Plain::EMPTY);
+            let packets: Vec<Frame> = frames.iter().cloned().map(Frame).collect();
+            let is_plain = together.judge(&packets, &face, &fib, &mut plain);
+            for (number, frame) in frames.iter().enumerate() {
+                let lane = &mut alone.lanes[number];
+                let says = lane.judge_plain_v4(frame, &face, &fib) && lane.passes;
+                // A frame that is padded beyond the port's MTU goes the long way for all that.
+                let is_long = frame.len() - ETHERNET_LEN > MTU;
+                let is_in_group = number / 8 * 8 + 8 <= frames.len();
+                prop_assert_eq!(is_plain >> number & 1 != 0, says && is_in_group && !is_long);
+                if is_plain >> number & 1 == 0 {
+                    continue;
+                }
+                prop_assert_eq!(*fib.station(plain.hops()[number]), lane.station);
+                prop_assert_eq!(plain.ports()[number], u32::from(lane.station.port()));
+                prop_assert_eq!(plain.pairs()[number], u64::from(lane.src) << 32 | u64::from(lane.dst));
+                let (mut by_lane, mut by_plain) = ([0; PLAIN_LEN], [0; PLAIN_LEN]);
+                by_lane.copy_from_slice(&frame[..PLAIN_LEN]);
+                by_plain.copy_from_slice(&frame[..PLAIN_LEN]);
+                lane.station.pass_on(&mut by_lane, Family::V4);
+                lane.station.pass_plain_on(&mut by_plain, plain.lifetimes()[number]);
+                prop_assert_eq!(by_lane, by_plain);
+                prop_assert_eq!(checksum::of(&by_plain[ETHERNET_LEN..]), 0);
             }
         }
 

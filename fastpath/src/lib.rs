@@ -26,6 +26,7 @@ pub mod region;
 pub mod router;
 pub mod settings;
 pub mod slow_path;
+pub mod station;
 pub(crate) mod sync;
 pub mod trace;
 mod window;

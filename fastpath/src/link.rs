@@ -12,14 +12,12 @@ use vinet_pktops::parse::{
 };
 use vinet_trusted::addr::{Addr, PrefixSet};
 
-use crate::fib::Station;
 use crate::port::PacketBuf;
 use crate::settings::PortSettings;
+use crate::station::MAC_BITS;
 
 /// The bytes of the longest link header.
 const LINK_LEN_MAX: usize = ETHERNET_LEN + VLAN_TAGS_MAX * VLAN_TAG_LEN;
-/// The bits of a frame's first word (little-endian) that are its destination.
-const MAC_BITS: u64 = (1 << 48) - 1;
 /// An Ethernet header and the part of an IP header that a hop changes.
 pub(crate) const PLAIN_LEN: usize = ETHERNET_LEN + 20;
 /// Frames shorter than this are padded by whoever sends them; a frame is not cut below it.
@@ -42,16 +40,6 @@ pub struct Face {
     header_len: usize,
     /// What the first word of a plain frame to it begins with, in its low 48 bits; of a tagged port what none does.
     plain_front: u64,
-}
-
-/// What a port writes into plain frames that leave by it, in a few words.
-#[derive(Clone, Copy, Debug)]
-pub(crate) struct PlainExit {
-    /// Its address as a frame of its own carries it: the high 16 bits of the first word, and the half word after.
-    own_front: u64,
-    own_rest: u32,
-    /// The MTU for frames that leave with the untagged header they came with; 0 for a tagged port.
-    mtu: u16,
 }
 
 impl Face {
@@ -89,14 +77,16 @@ impl Face {
         front & MAC_BITS == self.plain_front
     }
 
-    /// What it writes into plain frames.
-    pub(crate) fn plain_exit(&self) -> PlainExit {
-        let [a, b, c, d, e, f] = self.mac;
-        PlainExit {
-            own_front: u64::from_le_bytes([0, 0, 0, 0, 0, 0, a, b]),
-            own_rest: u32::from_le_bytes([c, d, e, f]),
-            mtu: if self.vlan.is_empty() { self.mtu } else { 0 },
-        }
+    /// What the first word and the low half of the second are (little-endian) in a plain frame to it; of a tagged port
+    /// what no half is.
+    #[inline]
+    pub(crate) fn plain_front_words(&self) -> [u32; 2] {
+        [self.plain_front as u32, (self.plain_front >> 32) as u32]
+    }
+
+    /// Whether frames by it have tags.
+    pub(crate) fn is_tagged(&self) -> bool {
+        !self.vlan.is_empty()
     }
 
     /// Whether a frame with these tags belongs to the port.
@@ -169,33 +159,6 @@ impl Face {
         frame.copy_within(tags_len..tags_len + 12, 0);
         frame[12..12 + tags_len].copy_from_slice(&self.header[12..12 + tags_len]);
         true
-    }
-}
-
-impl PlainExit {
-    /// Whether a frame with an untagged header and an IP packet of so many bytes can leave by this port as it is but
-    /// for its header.
-    #[inline]
-    pub(crate) fn takes(&self, l3_len: u16) -> bool {
-        l3_len <= self.mtu
-    }
-
-    /// Readies a plain frame that the port takes for its way to a station: the link header, in place, and one hop
-    /// counted, of which there must be one. The type of the frame stays.
-    #[inline]
-    pub(crate) fn pass_on(&self, front: &mut [u8; PLAIN_LEN], station: Station, family: Family) {
-        front[..8].copy_from_slice(&(station.mac_word() | self.own_front).to_le_bytes());
-        front[8..12].copy_from_slice(&self.own_rest.to_le_bytes());
-        match family {
-            Family::V4 => {
-                front[ETHERNET_LEN + 8] -= 1;
-                // RFC 1624 for this one change, as one addition: the word that holds the TTL is 0x0100 less.
-                let sum = u32::from(u16::from_be_bytes([front[ETHERNET_LEN + 10], front[ETHERNET_LEN + 11]])) + 0x0100;
-                let sum = (sum + u32::from(sum >= 0xffff)) as u16;
-                front[ETHERNET_LEN + 10..ETHERNET_LEN + 12].copy_from_slice(&sum.to_be_bytes());
-            }
-            Family::V6 => front[ETHERNET_LEN + 7] -= 1,
-        }
     }
 }
 
@@ -295,6 +258,12 @@ impl Ranges {
             ORDINARY_V4.iter().map(move |&(a, b)| (first.max(a), last.min(b))).filter(|(first, last)| first <= last)
         };
         Ranges::of(ranges.v4.iter().flat_map(meets).collect(), Vec::new())
+    }
+
+    /// Its IPv4 ranges, each by where it starts and how far it goes beyond that; `None` where they are many.
+    #[inline]
+    pub(crate) fn few_v4(&self) -> Option<impl Iterator<Item = (u32, u32)>> {
+        (self.v4.len() <= FEW).then(|| self.v4.iter().map(|&(first, last)| (first, last - first)))
     }
 
     /// Whether `addr` is in the set.

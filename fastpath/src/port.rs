@@ -5,6 +5,7 @@
 //! threads can never race on one ring. Implementations: `dpdk` (every poll-mode driver of DPDK 22.11),
 //! `memory` (tests and replay, with a fault injector over it), and with the feature of that name `capsule` (for comparison).
 
+mod burst;
 #[cfg(feature = "capsule")]
 pub mod capsule;
 pub mod dpdk;
@@ -12,7 +13,8 @@ pub mod fault;
 pub mod mbuf;
 pub mod memory;
 
-use std::fmt;
+pub use burst::Burst;
+pub(crate) use burst::Hand;
 
 /// The most packets that one call to [`RxQueue::receive`] or [`TxQueue::send`] moves.
 pub const BURST_LEN_MAX: usize = 64;
@@ -137,90 +139,4 @@ pub struct PortStats {
     pub tx_bytes: u64,
     /// Packets that could not be sent.
     pub tx_errors: u64,
-}
-
-/// Up to [`BURST_LEN_MAX`] packets, in order.
-pub struct Burst<B> {
-    packets: Vec<B>,
-    len_max: usize,
-}
-
-impl<B> Burst<B> {
-    /// An empty burst with room for [`BURST_LEN_MAX`] packets: the only time it allocates.
-    #[must_use]
-    pub fn new() -> Self {
-        Burst::with_len_max(BURST_LEN_MAX)
-    }
-    /// An empty burst for at most `len_max` packets, of which [`BURST_LEN_MAX`] count.
-    #[must_use]
-    pub fn with_len_max(len_max: usize) -> Self {
-        Burst { packets: Vec::with_capacity(BURST_LEN_MAX), len_max: len_max.min(BURST_LEN_MAX) }
-    }
-    /// Lets it hold at most `len_max` packets, of which [`BURST_LEN_MAX`] count; those it holds stay.
-    pub fn set_len_max(&mut self, len_max: usize) {
-        self.len_max = len_max.min(BURST_LEN_MAX);
-    }
-    /// How many packets it holds.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.packets.len()
-    }
-    /// Whether it holds none.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.packets.is_empty()
-    }
-    /// How many more packets it takes.
-    #[must_use]
-    pub fn room(&self) -> usize {
-        self.len_max.saturating_sub(self.packets.len())
-    }
-    /// Adds a packet at the end, or gives it back where the burst is full.
-    ///
-    /// # Errors
-    /// The packet, where the burst holds [`BURST_LEN_MAX`] already.
-    pub fn push(&mut self, packet: B) -> Result<(), B> {
-        if self.room() == 0 {
-            return Err(packet);
-        }
-        self.packets.push(packet);
-        Ok(())
-    }
-    /// The packets, oldest first.
-    #[must_use]
-    pub fn packets(&self) -> &[B] {
-        &self.packets
-    }
-    /// The packets, oldest first, writable.
-    #[must_use]
-    pub fn packets_mut(&mut self) -> &mut [B] {
-        &mut self.packets
-    }
-    /// Takes the oldest packet out.
-    pub fn pop_front(&mut self) -> Option<B> {
-        self.drain_front(1).next()
-    }
-    /// Takes the first `count` packets out (all, where there are fewer); the rest stays in order.
-    pub fn drain_front(&mut self, count: usize) -> std::vec::Drain<'_, B> {
-        let count = count.min(self.packets.len());
-        self.packets.drain(..count)
-    }
-    /// Takes all packets out.
-    pub fn drain(&mut self) -> std::vec::Drain<'_, B> {
-        self.packets.drain(..)
-    }
-    /// The vector beneath, for a driver that fills it through a pointer. It must never exceed [`BURST_LEN_MAX`].
-    pub(crate) fn packets_vec(&mut self) -> &mut Vec<B> {
-        &mut self.packets
-    }
-}
-impl<B> Default for Burst<B> {
-    fn default() -> Self {
-        Self::new()
-    }
-}
-impl<B> fmt::Debug for Burst<B> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "Burst({} packets)", self.packets.len())
-    }
 }

@@ -14,7 +14,7 @@ pub mod codel;
 
 use std::collections::VecDeque;
 
-use crate::port::{BURST_LEN_MAX, Burst, PacketBuf, TxQueue};
+use crate::port::{BURST_LEN_MAX, Burst, Hand, PacketBuf, TxQueue};
 use crate::settings::{Discipline, PortSettings};
 
 use codel::CoDel;
@@ -27,10 +27,10 @@ const LINK_LEN_MAX: u64 = 14 + 2 * 4;
 /// The packets that wait for one transmit ring, oldest first: those in `offer`, those in `line`, then `arrivals`.
 pub struct OutputQueue<B> {
     /// What the ring was offered out of the line and refused.
-    offer: Batch<B>,
+    offer: Burst<B>,
     line: Line<B>,
     /// What came since the ring was last asked. Its room is never more than what the queue's depth leaves.
-    arrivals: Batch<B>,
+    arrivals: Burst<B>,
     depth: usize,
     rule: Rule,
     /// Whether the ring had no room when it was last asked.
@@ -64,12 +64,6 @@ pub struct Line<B> {
     bytes: u64,
 }
 
-/// A burst, and the bytes in it.
-struct Batch<B> {
-    burst: Burst<B>,
-    bytes: u64,
-}
-
 impl<B: PacketBuf> OutputQueue<B> {
     /// An empty queue with the port's discipline and depth (at least one packet).
     #[must_use]
@@ -83,9 +77,9 @@ impl<B: PacketBuf> OutputQueue<B> {
             }
         };
         OutputQueue {
-            offer: Batch::new(BURST_LEN_MAX),
+            offer: Burst::new(),
             line: Line::with_capacity(depth),
-            arrivals: Batch::new(depth),
+            arrivals: Burst::with_len_max(depth),
             depth,
             rule,
             ring_is_full: false,
@@ -95,14 +89,14 @@ impl<B: PacketBuf> OutputQueue<B> {
     /// Packets in it.
     #[must_use]
     pub fn len(&self) -> usize {
-        self.offer.burst.len() + self.line.len() + self.arrivals.burst.len()
+        self.offer.len() + self.line.len() + self.arrivals.len()
     }
 
     /// Whether it holds none.
     #[inline]
     #[must_use]
     pub fn is_empty(&self) -> bool {
-        self.arrivals.burst.is_empty() && self.offer.burst.is_empty() && self.line.is_empty()
+        self.arrivals.is_empty() && self.offer.is_empty() && self.line.is_empty()
     }
 
     /// Adds a packet at the end.
@@ -112,10 +106,14 @@ impl<B: PacketBuf> OutputQueue<B> {
     /// back calls [`OutputQueue::make_room`] and tries once more.
     #[inline]
     pub fn push(&mut self, packet: B) -> Result<(), B> {
-        let bytes = packet.bytes().len() as u64;
-        self.arrivals.burst.push(packet)?;
-        self.arrivals.bytes += bytes;
-        Ok(())
+        self.arrivals.push(packet)
+    }
+
+    /// Adds those packets of a burst at the end, in order, all of them or none. Tells whether there was room: where there
+    /// was not, they are pushed one by one.
+    #[inline]
+    pub(crate) fn push_all(&mut self, hand: &mut Hand<'_, B>, which: u64) -> bool {
+        hand.move_to(which, &mut self.arrivals)
     }
 
     /// Makes room for a packet that was refused, if it can: it offers the ring what there is, unless the ring had no
@@ -133,10 +131,10 @@ impl<B: PacketBuf> OutputQueue<B> {
     #[inline]
     pub fn flush<T: TxQueue<Buf = B>>(&mut self, ring: &mut T, now_ns: u64) -> Flushed {
         let mut flushed = Flushed::default();
-        if self.offer.burst.is_empty() && self.line.is_empty() {
+        if self.offer.is_empty() && self.line.is_empty() {
             // Nothing waits. (CoDel has seen the end of its line, so it is at rest.)
-            self.arrivals.send(ring, &mut flushed);
-            self.ring_is_full = !self.arrivals.burst.is_empty();
+            send(&mut self.arrivals, ring, &mut flushed);
+            self.ring_is_full = !self.arrivals.is_empty();
             if self.ring_is_full {
                 self.line_up(now_ns);
             }
@@ -152,12 +150,12 @@ impl<B: PacketBuf> OutputQueue<B> {
         self.line_up(now_ns);
         loop {
             self.fill_offer(now_ns, flushed);
-            if self.offer.burst.is_empty() {
+            if self.offer.is_empty() {
                 self.ring_is_full = false;
                 break;
             }
-            let taken = self.offer.send(ring, flushed);
-            self.ring_is_full = !self.offer.burst.is_empty();
+            let taken = send(&mut self.offer, ring, flushed);
+            self.ring_is_full = !self.offer.is_empty();
             if let Rule::CoDel { offer_len, .. } = &mut self.rule {
                 let next = if self.ring_is_full { taken } else { 2 * *offer_len };
                 *offer_len = next.clamp(OFFER_LEN_MIN, BURST_LEN_MAX);
@@ -175,22 +173,20 @@ impl<B: PacketBuf> OutputQueue<B> {
             Rule::Fifo => BURST_LEN_MAX,
             Rule::CoDel { offer_len, .. } => *offer_len,
         };
-        while self.offer.burst.len() < len {
+        while self.offer.len() < len {
             let packet = match &mut self.rule {
                 Rule::Fifo => self.line.pop().map(|(packet, _)| packet),
                 Rule::CoDel { codel, .. } => codel.take(&mut self.line, now_ns, &mut flushed.delayed),
             };
             let Some(packet) = packet else { break };
-            self.offer.bytes += packet.bytes().len() as u64;
             // There is room: the loop's condition.
-            let _ = self.offer.burst.push(packet);
+            let _ = self.offer.push(packet);
         }
     }
 
     /// Moves what came last to the end of the line.
     fn line_up(&mut self, now_ns: u64) {
-        self.arrivals.bytes = 0;
-        for packet in self.arrivals.burst.drain() {
+        for packet in self.arrivals.drain() {
             self.line.push(packet, now_ns);
         }
         self.bound_arrivals();
@@ -198,40 +194,32 @@ impl<B: PacketBuf> OutputQueue<B> {
 
     /// Keeps the room for what comes within the queue's depth.
     fn bound_arrivals(&mut self) {
-        self.arrivals.burst.set_len_max(self.depth - self.offer.burst.len() - self.line.len());
+        self.arrivals.set_len_max(self.depth - self.offer.len() - self.line.len());
     }
 
     /// Drops all packets and tells how many there were.
     pub fn clear(&mut self) -> usize {
         let count = self.len();
         self.line.clear();
-        for batch in [&mut self.offer, &mut self.arrivals] {
-            batch.burst.drain();
-            batch.bytes = 0;
+        for burst in [&mut self.offer, &mut self.arrivals] {
+            burst.drain();
         }
         self.bound_arrivals();
         count
     }
 }
 
-impl<B: PacketBuf> Batch<B> {
-    fn new(len_max: usize) -> Self {
-        Batch { burst: Burst::with_len_max(len_max), bytes: 0 }
+/// Offers the ring the packets of a burst; tells how many it took.
+#[inline]
+fn send<T: TxQueue>(burst: &mut Burst<T::Buf>, ring: &mut T, flushed: &mut Flushed) -> usize {
+    if burst.is_empty() {
+        return 0;
     }
-
-    /// Offers the ring the packets; tells how many it took.
-    #[inline]
-    fn send<T: TxQueue<Buf = B>>(&mut self, ring: &mut T, flushed: &mut Flushed) -> usize {
-        if self.burst.is_empty() {
-            return 0;
-        }
-        let taken = ring.send(&mut self.burst);
-        let left_bytes = self.burst.packets().iter().map(|packet| packet.bytes().len() as u64).sum();
-        flushed.packets += taken as u64;
-        flushed.bytes += self.bytes - left_bytes;
-        self.bytes = left_bytes;
-        taken
-    }
+    let bytes = burst.bytes();
+    let taken = ring.send(burst);
+    flushed.packets += taken as u64;
+    flushed.bytes += bytes - burst.bytes();
+    taken
 }
 
 impl<B: PacketBuf> Line<B> {

@@ -197,11 +197,11 @@ where
     let (domain, places) = Domain::new(workers);
     let (table, table_root) = TableWriter::new(domain.clone(), settings.table).map_err(StartError::Table)?;
     let (tracer, tracing, trace_ends) = Tracer::new(domain.clone());
-    let (fib, fib_root) = FibWriter::new(domain);
+    let faces: Arc<[Face]> = ports.iter().map(|port| Face::new(&port.settings)).collect();
+    let (fib, fib_root) = FibWriter::new(domain, faces.clone());
     let (counters, boards) = Counters::new(workers, ports.len());
     let (slow_path, slow_path_ends) = SlowPath::new(workers, ports.len(), &settings.slow_path);
     let (resolve_sender, resolve) = hold::resolve_ring(settings.hold.requests_max);
-    let faces: Arc<[Face]> = ports.iter().map(|port| Face::new(&port.settings)).collect();
     let output_queues: Vec<Vec<OutputQueue<T::Buf>>> =
         (0..workers).map(|_| ports.iter().map(|port| OutputQueue::new(&port.settings)).collect()).collect();
     let distributors = distributors(&settings, &ports)?;

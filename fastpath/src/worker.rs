@@ -37,13 +37,13 @@ use crate::counters::{CounterBoard, Tally};
 use crate::distributor::Distributor;
 use crate::drop_reason::DropReason;
 use crate::expander::Expander;
-use crate::fib::{Fib, FibRoot, Hop, Neighbour, Station};
-use crate::flow_table::{FlowTable, Found, Meter, TableScratch};
+use crate::fib::{Fib, FibRoot, Hop, Neighbour};
+use crate::flow_table::{Findings, FlowTable, Found, Meter, Sought, TableScratch};
 use crate::fragment::FragmentScratch;
 use crate::hold::{HoldQueue, ResolveSender};
-use crate::judge::{Lane, Lanes, Way};
-use crate::link::{self, Face, PlainExit};
-use crate::port::{Burst, PacketBuf, PacketPool, RxQueue, TxQueue};
+use crate::judge::{Lane, Lanes, Together, Way, numbers};
+use crate::link::{self, Face};
+use crate::port::{BURST_LEN_MAX, Burst, Hand, PacketBuf, PacketPool, RxQueue, TxQueue};
 use crate::publication::Reader;
 use crate::queue::{Flushed, OutputQueue};
 use crate::settings::{Idle, Settings};
@@ -79,6 +79,7 @@ pub(crate) struct Worker<R, T: TxQueue, P> {
     /// Where some port's packets are not kept on one worker by their source.
     distributor: Option<Distributor<T::Buf>>,
     burst: Burst<T::Buf>,
+    together: Option<Together>,
     lanes: Box<Lanes>,
     scratch: TableScratch,
     fib_generation: u64,
@@ -88,8 +89,6 @@ pub(crate) struct Worker<R, T: TxQueue, P> {
 /// The half of a worker through which packets leave it, whichever way.
 struct Exit<T: TxQueue, P> {
     faces: Arc<[Face]>,
-    /// Of each face, what plain frames need.
-    plain_exits: Box<[PlainExit]>,
     tx: Vec<T>,
     queues: Vec<OutputQueue<T::Buf>>,
     /// The time of the turn, for the queues.
@@ -160,11 +159,11 @@ where
             rx: parts.rx,
             distributor: parts.distributor,
             burst: Burst::with_len_max(settings.burst_len),
+            together: Together::get(),
             lanes: Box::new(Lanes::EMPTY),
             scratch: TableScratch::new(),
             fib_generation: 0,
             exit: Exit {
-                plain_exits: parts.faces.iter().map(Face::plain_exit).collect(),
                 faces: parts.faces,
                 tx: parts.tx,
                 queues: parts.queues,
@@ -281,44 +280,51 @@ where
 
         // Parse, judge, and look up the route: what is for the router itself is no transit and meets no programs.
         let (fib, face) = (self.fib.read(&self.reader), &self.exit.faces[port]);
-        let mut bytes = 0;
-        let Lanes { lanes, wide } = &mut *self.lanes;
-        for (number, (packet, (lane, wide))) in
-            self.burst.packets().iter().zip(lanes.iter_mut().zip(&mut *wide)).enumerate()
-        {
-            bytes += packet.bytes().len() as u64;
-            lane.judge(wide, packet.bytes(), face, fib);
+        let packets = self.burst.packets();
+        let Lanes { lanes, wide, plain } = &mut *self.lanes;
+        let is_plain = self.together.map_or(0, |together| together.judge(packets, face, fib, plain));
+        let mut passes = is_plain;
+        for number in numbers(!is_plain & (u64::MAX >> (u64::BITS as usize - received))) {
+            let (lane, wide) = (&mut lanes[number], &mut wide[number]);
+            lane.judge(wide, packets[number].bytes(), face, fib);
+            if lane.passes {
+                passes |= 1 << number;
+                plain.set_port(number, lane.station.port());
+            }
             if meets_programs && lane.goes_on() {
                 lane.look_up_in(&mut self.scratch, number as u8, wide);
             }
         }
         let counts = &mut self.exit.tally.ports[port];
         counts.rx_packets += received as u64;
-        counts.rx_bytes += bytes;
+        counts.rx_bytes += self.burst.bytes();
 
-        // Look up the programs of all together.
+        // Look up the programs of all together. While what that needs comes from memory, the headers of those that no
+        // program wants are written.
         let context = Context { reader: &self.reader, table: &self.table, fib, input: port as u16, now_ns };
-        let found = meets_programs.then(|| self.table.look_up(&self.reader, &mut self.scratch));
-
-        // Act, in order.
+        let sought = meets_programs.then(|| {
+            self.scratch.push_those(is_plain, plain.pairs());
+            self.table.seek(&self.reader, &mut self.scratch)
+        });
         if let Some(order) = self.tracing.order(&self.reader) {
+            for number in numbers(is_plain) {
+                lanes[number].judge(&mut wide[number], packets[number].bytes(), face, fib);
+            }
+            let found = sought.map(|sought| self.table.settle(&self.reader, &mut self.scratch, &sought));
             self.exit.act_traced(&mut self.burst, &self.lanes, found, order, &context);
             return self.exit.free_dropped();
         }
+        let judged = Judged { lanes: &self.lanes, is_plain, passes, together: self.together };
+        let mut hand = self.burst.deal();
+        let maybe_wanted = sought.as_ref().map_or(0, Sought::lanes);
+        judged.pass_on(&mut hand, passes & !maybe_wanted, fib);
+        let found = sought.map(|sought| self.table.settle(&self.reader, &mut self.scratch, &sought));
         let wanted = found.map_or(0, |found| found.lanes());
-        // The lanes are no part of what is drained: who owns packets is kept in memory, for the case of a panic, and so
-        // would all be that is zipped to it.
-        let mut packets = self.burst.drain();
-        for (number, (lane, wide)) in lanes.iter().zip(&*wide).enumerate() {
-            let Some(packet) = packets.next() else { break };
-            if wanted >> number & 1 == 0 {
-                self.exit.go(packet, lane, &context);
-            } else {
-                let found = found.and_then(|found| found.get(number));
-                self.exit.meet_programs(packet, lane, lane.pair(wide), found, &context);
-            }
-        }
-        drop(packets);
+        judged.pass_on(&mut hand, passes & maybe_wanted & !wanted, fib);
+
+        // Act, in order.
+        self.exit.act(&mut hand, &judged, (found, wanted), &context);
+        drop(hand);
         self.exit.free_dropped();
     }
 
@@ -377,6 +383,16 @@ where
     }
 }
 
+/// What is known of the packets of a burst by themselves.
+struct Judged<'l> {
+    lanes: &'l Lanes,
+    /// Those that were judged together.
+    is_plain: u64,
+    /// Those that leave at once, if no program wants them: of all of these the port is known.
+    passes: u64,
+    together: Option<Together>,
+}
+
 /// What the handling of one burst refers to.
 #[derive(Clone, Copy)]
 struct Context<'r> {
@@ -405,22 +421,120 @@ impl IpPlace {
     }
 }
 
+impl Judged<'_> {
+    /// Writes the headers of packets that are to leave by their ports.
+    #[inline]
+    fn pass_on<B: PacketBuf>(&self, hand: &mut Hand<'_, B>, which: u64, fib: &Fib) {
+        let Lanes { lanes, plain, .. } = self.lanes;
+        for number in numbers(which) {
+            let Some(front) = hand.get_mut(number).and_then(|packet| packet.bytes_mut().first_chunk_mut()) else {
+                continue;
+            };
+            if self.is_plain >> number & 1 != 0 {
+                fib.station(plain.hops()[number]).pass_plain_on(front, plain.lifetimes()[number]);
+            } else {
+                lanes[number].station.pass_on(front, lanes[number].family());
+            }
+        }
+    }
+
+    /// A bit for each of the first `len` packets that leaves by a port.
+    #[inline]
+    fn places_of(&self, port: u32, len: u32) -> u64 {
+        let ports = self.lanes.plain.ports();
+        match self.together {
+            Some(together) => together.places_of(port, ports, len as usize),
+            None => {
+                (0..len).filter(|&place| ports[place as usize] == port).fold(0, |places, place| places | 1 << place)
+            }
+        }
+    }
+}
+
 impl<T, P> Exit<T, P>
 where
     T: TxQueue,
     P: PacketPool<Buf = T::Buf>,
 {
-    /// A packet goes its way, past all programs. Inlined by force: as a call it costs 1.5 ns a packet.
-    #[inline(always)]
+    /// Does with the packets of a burst what is to be done: in order, those together that just leave; and drops those that
+    /// a verdict of the table drops.
+    #[inline]
+    fn act<'r>(
+        &mut self,
+        hand: &mut Hand<'_, T::Buf>,
+        judged: &Judged<'_>,
+        (found, wanted): (Option<Findings<'_, 'r>>, u64),
+        context: &Context<'r>,
+    ) {
+        let (discarded, programs) = found.as_ref().map(Findings::discards).unzip();
+        let (discarded, leave) = (discarded.unwrap_or(0), judged.passes & !wanted);
+        loop {
+            let other = hand.left() & !leave & !discarded;
+            // Up to the next that does not just leave; all, where there is none.
+            self.leave(hand, hand.left() & leave & other.wrapping_sub(1) & !other, judged);
+            let number = other.trailing_zeros() as usize;
+            let Some(packet) = hand.take(number) else { break };
+            let (lane, wide) = if judged.is_plain >> number & 1 != 0 {
+                &Lane::of(packet.bytes(), &self.faces[usize::from(context.input)], context.fib)
+            } else {
+                &(judged.lanes.lanes[number], judged.lanes.wide[number])
+            };
+            let found = found.and_then(|found| found.get(number));
+            self.meet_programs(packet, lane, lane.pair(wide), found, context);
+        }
+        if let Some(programs) = programs
+            && discarded != 0
+        {
+            self.discard(hand, discarded, programs, context);
+        }
+    }
+
+    /// Packets that just leave, their headers written, are queued port by port, each port's in order. (One by one, each
+    /// would wait for the queue's length to be written by the one before.)
+    #[inline]
+    fn leave(&mut self, hand: &mut Hand<'_, T::Buf>, mut which: u64, judged: &Judged<'_>) {
+        while which != 0 {
+            let port = judged.lanes.plain.ports()[which.trailing_zeros() as usize % BURST_LEN_MAX];
+            let those = which & judged.places_of(port, u64::BITS - which.leading_zeros());
+            which &= !those;
+            let port = port as u16;
+            if !self.queues[usize::from(port)].push_all(hand, those) {
+                for packet in numbers(those).filter_map(|number| hand.take(number)) {
+                    self.send(packet, port);
+                }
+            }
+        }
+    }
+
+    /// Counts and drops the packets that a verdict of the table drops, of which nothing more needs to be known.
+    #[inline]
+    fn discard(
+        &mut self,
+        hand: &mut Hand<'_, T::Buf>,
+        which: u64,
+        programs: &[u32; BURST_LEN_MAX],
+        context: &Context<'_>,
+    ) {
+        for number in numbers(which) {
+            if let Some(packet) = hand.get(number) {
+                context.table.counters().discarded(context.reader, programs[number], packet.bytes().len());
+            }
+        }
+        self.tally.drop_packets(DropReason::Program, u64::from(which.count_ones()));
+        if self.dropped.room() < which.count_ones() as usize {
+            self.free_dropped();
+        }
+        hand.move_to(which, &mut self.dropped);
+    }
+
+    /// A packet goes its way, past all programs.
+    #[inline]
     fn go(&mut self, mut packet: T::Buf, lane: &Lane, context: &Context<'_>) {
-        let port = lane.station.port();
         if lane.passes
-            && let Some(exit) = self.plain_exits.get(usize::from(port))
-            && exit.takes(lane.l3_len)
             && let Some(front) = packet.bytes_mut().first_chunk_mut()
         {
-            exit.pass_on(front, lane.station, lane.family());
-            self.send(packet, port);
+            lane.station.pass_on(front, lane.family());
+            self.send(packet, lane.station.port());
         } else {
             self.go_slowly(packet, lane, context);
         }
@@ -436,7 +550,7 @@ where
     #[inline(never)]
     fn go_slowly(&mut self, packet: T::Buf, lane: &Lane, context: &Context<'_>) {
         match lane.way {
-            Way::Transit if lane.station != Station::NONE && lane.ttl > 1 => self.forward_any(packet, lane, context),
+            Way::Transit if lane.station.is_known() && lane.ttl > 1 => self.forward_any(packet, lane, context),
             Way::Transit => self.forward_rarely(packet, lane, context),
             Way::Kernel => self.give_to_router(packet, lane, context),
             Way::Drop(reason) => self.drop(packet, reason),

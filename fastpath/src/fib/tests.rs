@@ -122,7 +122,7 @@ fn neighbours_resolve_gateways_and_hosts_of_their_own_link() {
 #[test]
 fn a_worker_sees_a_table_until_it_reports_and_then_the_next() {
     let (domain, mut places) = Domain::new(1);
-    let (mut writer, root) = FibWriter::new(domain);
+    let (mut writer, root) = FibWriter::new(domain, [].into());
     let mut reader = places.remove(0).join();
     let publish = |writer: &mut FibWriter, target| {
         let mut builder = FibBuilder::new();

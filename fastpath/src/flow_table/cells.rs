@@ -21,7 +21,8 @@ use super::found::Finds;
 use super::hash::{Hasher, Mix, Tweak};
 use super::key::Key;
 use super::program::{InstallId, Installed};
-use super::slots::{BUCKET_SLOTS, PROBE_BUCKETS_MAX, Slots};
+use super::slots::{PROBE_BUCKETS_MAX, Slots};
+use super::tags::BUCKET_SLOTS;
 use crate::port::BURST_LEN_MAX;
 use crate::publication::{Domain, Epoch, Published, Reader};
 use crate::region::{NoMemory, Region, Zeroed};
@@ -182,6 +183,14 @@ impl<K: Key> Index<K> {
     }
 }
 
+/// Where a look-up begins.
+struct Place {
+    hash: u64,
+    home: usize,
+    /// The tag word there.
+    word: u64,
+}
+
 /// A look-up under way: one packet, one shape, whose tags are not read yet.
 struct Probe {
     hash: u64,
@@ -204,6 +213,9 @@ pub(crate) struct Scratch<K> {
     lanes: [u8; BURST_LEN_MAX],
     pairs: [K; BURST_LEN_MAX],
     hashes: [u64; BURST_LEN_MAX],
+    homes: [usize; BURST_LEN_MAX],
+    /// The tag words there.
+    words: [u64; BURST_LEN_MAX],
     probes: Vec<Probe>,
     candidates: Candidates,
 }
@@ -215,15 +227,20 @@ struct Candidates {
 }
 
 impl Candidates {
+    #[inline(always)]
+    fn iter(&self) -> impl Iterator<Item = &Candidate> {
+        self.all[..self.count.min(CANDIDATES_MAX)].iter()
+    }
+
     /// Adds the slots that may be a packet's cell; tells whether they are to be judged before more are added.
     #[inline(always)]
-    fn seek<K: Key>(&mut self, slots: &Slots<K>, hash: u64, pair: u8, rank: u8) -> bool {
-        let (slot, is_match, has_more) = slots.first_match(hash);
+    fn seek<K: Key>(&mut self, slots: &Slots<K>, place: &Place, pair: u8, rank: u8) -> bool {
+        let (slot, is_match, has_more) = Slots::<K>::first_match(place.home, place.word, place.hash);
         // Written always and counted where it is one, because which it is cannot be foretold.
         self.all[self.count % CANDIDATES_MAX] = Candidate { slot: slot as u32, pair, rank };
         self.count += usize::from(is_match);
         if has_more {
-            self.seek_on(slots, hash, (slot, is_match), (pair, rank));
+            self.seek_on(slots, place.hash, (slot, is_match), (pair, rank));
         }
         self.count >= CANDIDATES_MAX / 2
     }
@@ -247,6 +264,8 @@ impl<K: Key> Scratch<K> {
             lanes: [0; BURST_LEN_MAX],
             pairs: [K::default(); BURST_LEN_MAX],
             hashes: [0; BURST_LEN_MAX],
+            homes: [0; BURST_LEN_MAX],
+            words: [0; BURST_LEN_MAX],
             probes: Vec::with_capacity(BURST_LEN_MAX * SHAPES_MAX),
             candidates: Candidates { count: 0, all: [Candidate { slot: 0, pair: 0, rank: 0 }; CANDIDATES_MAX] },
         }
@@ -260,17 +279,40 @@ impl<K: Key> Scratch<K> {
             self.len += 1;
         }
     }
+    /// Adds those of a burst's packets whose bits are set.
+    #[inline(always)]
+    pub(super) fn push_those<W: Copy>(&mut self, which: u64, words: &[W; BURST_LEN_MAX], pair: impl Fn(W) -> K) {
+        let run = which.trailing_ones() as usize;
+        if self.len == 0 && which.checked_shr(run as u32).unwrap_or(0) == 0 {
+            // All packets of the burst, nearly always: each has its own number.
+            for (number, (place, &word)) in self.pairs.iter_mut().zip(words).take(run).enumerate() {
+                *place = pair(word);
+                self.lanes[number] = number as u8;
+            }
+            self.len = run;
+            return;
+        }
+        let mut rest = which;
+        while rest != 0 {
+            let lane = rest.trailing_zeros();
+            rest &= rest - 1;
+            self.push(lane as u8, pair(words[lane as usize]));
+        }
+    }
     #[inline(always)]
     pub(super) fn is_empty(&self) -> bool {
         self.len == 0
     }
+    /// A bit for each lane with a candidate that is not settled yet.
     #[inline(always)]
-    pub(super) fn clear(&mut self) {
-        self.len = 0;
+    pub(super) fn candidate_lanes(&self) -> u64 {
+        let lane = |candidate: &Candidate| self.lanes[usize::from(candidate.pair) % BURST_LEN_MAX];
+        self.candidates.iter().fold(0, |lanes, candidate| lanes | 1 << (usize::from(lane(candidate)) % BURST_LEN_MAX))
     }
 }
 
-/// The cells of one family. Workers read it with [`Cells::look_up`]; what changes it is in `FamilyWriter`.
+/// The cells of one family. Workers read it with [`Cells::seek`] and
+/// [`Cells::settle`]; what changes it is in `FamilyWriter`.
 pub(crate) struct Cells<K: Key> {
     index: Published<Index<K>>,
     versions: Region<Version>,
@@ -307,68 +349,72 @@ impl<K: Key> Cells<K> {
         self.index.read(reader).shapes.is_empty()
     }
 
-    /// Looks up the burst in `scratch` and notes what it finds by lane; gives every act to `meet`, early enough for
-    /// what it needs to be fetched.
+    /// Seeks the slots that may be the cells of the burst's packets, and has them fetched. Where there are very many, some
+    /// are settled at once. Gives what they are found with, for [`Cells::settle`].
     #[inline(always)]
-    pub(super) fn look_up(
-        &self,
-        reader: &Reader,
+    pub(super) fn seek<'r>(
+        &'r self,
+        reader: &'r Reader,
         scratch: &mut Scratch<K>,
         finds: &mut Finds,
         meet: impl Fn(ActKind) + Copy,
-    ) {
+    ) -> &'r Index<K> {
+        let index = self.index.read(reader);
         match self.hasher {
             #[cfg(target_arch = "x86_64")]
-            // SAFETY: this way of hashing is only made where the processor has all that `look_up_aes` uses.
-            Hasher::Aes(aes) => unsafe { self.look_up_aes(aes, reader, scratch, finds, meet) },
-            Hasher::Multiply(multiply) => self.look_up_with(multiply, reader, scratch, finds, meet),
+            // SAFETY: this way of hashing is only made where the processor has all that `seek_aes` uses.
+            Hasher::Aes(aes) => unsafe { self.seek_aes(aes, index, reader, scratch, finds, meet) },
+            Hasher::Multiply(multiply) => self.seek_with(multiply, index, reader, scratch, finds, meet),
         }
+        index
     }
 
     #[cfg(target_arch = "x86_64")]
     #[target_feature(enable = "aes,avx2,bmi1,bmi2")]
-    fn look_up_aes(
+    fn seek_aes(
         &self,
         aes: super::hash::Aes,
+        index: &Index<K>,
         reader: &Reader,
         scratch: &mut Scratch<K>,
         finds: &mut Finds,
         meet: impl Fn(ActKind) + Copy,
     ) {
-        self.look_up_with(aes, reader, scratch, finds, meet);
+        self.seek_with(aes, index, reader, scratch, finds, meet);
     }
 
     #[inline(always)]
-    fn look_up_with(
+    fn seek_with(
         &self,
         mix: impl Mix,
+        index: &Index<K>,
         reader: &Reader,
         scratch: &mut Scratch<K>,
         finds: &mut Finds,
         meet: impl Fn(ActKind) + Copy,
     ) {
-        let index = self.index.read(reader);
         let slots = &*index.slots;
-        let Scratch { len, lanes, pairs, hashes, probes, candidates } = scratch;
+        let Scratch { len, lanes, pairs, hashes, homes, words, probes, candidates } = scratch;
         let pairs = &pairs[..*len];
-        let hashes = &mut hashes[..*len];
+        let (hashes, homes, words) = (&mut hashes[..*len], &mut homes[..*len], &mut words[..*len]);
         candidates.count = 0;
         for &rank in &index.direct {
             let shape = &index.shapes[usize::from(rank)];
-            for (&pair, hash) in pairs.iter().zip(&mut *hashes) {
+            for ((&pair, hash), home) in pairs.iter().zip(&mut *hashes).zip(&mut *homes) {
                 *hash = shape.hash(shape.key(pair), mix);
-                slots.prefetch_tags(*hash);
+                *home = slots.home(*hash);
+                slots.prefetch_tags(*home);
             }
-            // Which packets may have a cell is told without a branch, because it cannot be foretold; then only those
-            // cost more.
-            let mut wanted = hashes
-                .iter()
-                .enumerate()
-                .fold(0u64, |wanted, (pair, &hash)| wanted | u64::from(slots.may_hold(hash)) << (pair % BURST_LEN_MAX));
+            for (word, &home) in words.iter_mut().zip(&*homes) {
+                *word = slots.tags(home);
+            }
+            // Only those that may have a cell cost more.
+            let mut wanted = mix.wanted(hashes, words);
             while wanted != 0 {
                 let pair = wanted.trailing_zeros() as usize;
                 wanted &= wanted - 1;
-                if candidates.seek(slots, hashes[pair], pair as u8, rank) {
+                let place = Place { hash: hashes[pair], home: homes[pair], word: words[pair] };
+                if candidates.seek(slots, &place, pair as u8, rank) {
                     self.judge(index, reader, (pairs, lanes), candidates, finds, meet);
                 }
             }
@@ -388,18 +434,37 @@ impl<K: Key> Cells<K> {
                     let shape = &index.shapes[usize::from(rank)];
                     if shape.front_bit() & bits != 0 {
                         let hash = shape.hash(shape.key(pair), mix);
-                        slots.prefetch_tags(hash);
+                        slots.prefetch_tags(slots.home(hash));
                         probes.push(Probe { hash, pair: number as u8, rank });
                     }
                 }
             }
             for &Probe { hash, pair, rank } in &*probes {
-                if candidates.seek(slots, hash, pair, rank) {
+                let home = slots.home(hash);
+                if candidates.seek(slots, &Place { hash, home, word: slots.tags(home) }, pair, rank) {
                     self.judge(index, reader, (pairs, lanes), candidates, finds, meet);
                 }
             }
         }
-        self.judge(index, reader, (pairs, lanes), candidates, finds, meet);
+        for candidate in candidates.iter() {
+            slots.prefetch_slot(candidate.slot as usize);
+        }
+    }
+
+    /// Notes by lane what was found for the burst that was sought with `index`; gives every act to `meet`, early enough for
+    /// what it needs to be fetched.
+    #[inline(always)]
+    pub(super) fn settle(
+        &self,
+        index: &Index<K>,
+        reader: &Reader,
+        scratch: &mut Scratch<K>,
+        finds: &mut Finds,
+        meet: impl Fn(ActKind),
+    ) {
+        let Scratch { len, lanes, pairs, candidates, .. } = scratch;
+        self.judge(index, reader, (&pairs[..*len], lanes), candidates, finds, meet);
+        *len = 0;
     }
 
     /// Looks at the slots of candidates, and notes the cells among them.
@@ -413,12 +478,7 @@ impl<K: Key> Cells<K> {
         finds: &mut Finds,
         meet: impl Fn(ActKind),
     ) {
-        let count = std::mem::take(&mut candidates.count);
-        let all = &candidates.all[..count.min(CANDIDATES_MAX)];
-        for candidate in all {
-            index.slots.prefetch_slot(candidate.slot as usize);
-        }
-        for &Candidate { slot, pair, rank } in all {
+        for &Candidate { slot, pair, rank } in candidates.iter() {
             let shape = &index.shapes[usize::from(rank)];
             let slot = slot as usize;
             if index.slots.key(slot) != shape.key(pairs[usize::from(pair)]) {
@@ -434,6 +494,7 @@ impl<K: Key> Cells<K> {
                 self.note(act, rank, lanes[usize::from(pair)], finds);
             }
         }
+        candidates.count = 0;
     }
 
     /// Adds what is done in one cell to what was found for a packet.

@@ -6,66 +6,66 @@ use super::act::Act;
 use crate::port::BURST_LEN_MAX;
 use crate::publication::Reader;
 
-/// The slot of no program.
-const NO_PROGRAM: u32 = u32::MAX;
-
-/// What was found for one lane.
+/// What runs on the packet of one lane.
 #[derive(Clone, Copy)]
-struct Find {
-    /// The program whose verdict drops the packet, or [`NO_PROGRAM`].
-    program: u32,
+struct Runs {
     /// What runs, of one cell.
     run: Act,
-    /// The rank of the verdict's cell.
-    rank: u8,
     /// Whether something runs in other cells too.
     more: bool,
 }
 
-impl Find {
-    const NOTHING: Find = Find { program: NO_PROGRAM, run: Act::NOTHING, rank: u8::MAX, more: false };
-}
-
-/// Room for what is found for each lane. Only lanes whose bit is set say anything, so that a burst that no program
-/// wants writes nothing.
+/// Room for what is found for each lane. Only lanes whose bits are set say anything, so that a burst that no program wants
+/// writes nothing.
 pub(super) struct Finds {
-    lanes: u64,
-    of_lane: [Find; BURST_LEN_MAX],
+    /// Lanes whose packets a verdict drops.
+    discarded: u64,
+    /// Lanes on whose packets something runs.
+    running: u64,
+    /// Of the former, the slot of the program whose verdict it is, and the rank of the verdict's cell.
+    discards: [u32; BURST_LEN_MAX],
+    ranks: [u8; BURST_LEN_MAX],
+    /// Of the latter.
+    runs: [Runs; BURST_LEN_MAX],
 }
 
 impl Finds {
     pub(super) fn new() -> Finds {
-        Finds { lanes: 0, of_lane: [Find::NOTHING; BURST_LEN_MAX] }
+        Finds {
+            discarded: 0,
+            running: 0,
+            discards: [0; BURST_LEN_MAX],
+            ranks: [0; BURST_LEN_MAX],
+            runs: [Runs { run: Act::NOTHING, more: false }; BURST_LEN_MAX],
+        }
     }
     #[inline(always)]
     pub(super) fn clear(&mut self) {
-        self.lanes = 0;
+        (self.discarded, self.running) = (0, 0);
     }
+    /// A bit for each lane whose packet some program wants, so far.
     #[inline(always)]
-    fn lane(&mut self, lane: u8) -> &mut Find {
-        let number = usize::from(lane) % BURST_LEN_MAX;
-        let find = &mut self.of_lane[number];
-        if self.lanes >> number & 1 == 0 {
-            self.lanes |= 1 << number;
-            *find = Find::NOTHING;
-        }
-        find
+    pub(super) fn lanes(&self) -> u64 {
+        self.discarded | self.running
     }
     /// A cell of this rank drops the packet: the most specific one is the one that counts.
     #[inline(always)]
     pub(super) fn discard(&mut self, lane: u8, rank: u8, program: u32) {
-        let find = self.lane(lane);
-        if find.program == NO_PROGRAM || rank < find.rank {
-            (find.program, find.rank) = (program, rank);
+        let number = usize::from(lane) % BURST_LEN_MAX;
+        if self.discarded >> number & 1 == 0 || rank < self.ranks[number] {
+            (self.discards[number], self.ranks[number]) = (program, rank);
         }
+        self.discarded |= 1 << number;
     }
     /// Something runs on the packet.
     #[inline(always)]
     pub(super) fn run(&mut self, lane: u8, act: Act) {
-        let find = self.lane(lane);
-        find.more = !find.run.is_nothing();
-        if !find.more {
-            find.run = act;
+        let number = usize::from(lane) % BURST_LEN_MAX;
+        if self.running >> number & 1 == 0 {
+            self.running |= 1 << number;
+            self.runs[number] = Runs { run: act, more: false };
+        } else {
+            self.runs[number].more = true;
         }
     }
 }
@@ -84,21 +84,23 @@ impl<'f, 'r> Findings<'f, 'r> {
     /// A bit for each lane whose packet some program wants.
     #[inline]
     pub(crate) fn lanes(&self) -> u64 {
-        self.finds.lanes
+        self.finds.lanes()
+    }
+    /// A bit for each lane whose packet a verdict drops; and, for those lanes, the slot of the program whose it is.
+    #[inline]
+    pub(crate) fn discards(&self) -> (u64, &'f [u32; BURST_LEN_MAX]) {
+        (self.finds.discarded, &self.finds.discards)
     }
     /// What was found for the packet of a lane; `None` where no program wants it.
     #[inline]
     pub(crate) fn get(&self, lane: usize) -> Option<Found<'r>> {
-        if lane >= BURST_LEN_MAX || self.finds.lanes >> lane & 1 == 0 {
+        let is_in = |lanes: u64| lane < BURST_LEN_MAX && lanes >> lane & 1 != 0;
+        let (is_discarded, runs) = (is_in(self.finds.discarded), is_in(self.finds.running));
+        if !is_discarded && !runs {
             return None;
         }
-        let find = &self.finds.of_lane[lane];
-        Some(Found {
-            discard: (find.program != NO_PROGRAM).then_some(find.program),
-            run: find.run,
-            more: find.more,
-            of: PhantomData,
-        })
+        let Runs { run, more } = if runs { self.finds.runs[lane] } else { Runs { run: Act::NOTHING, more: false } };
+        Some(Found { discard: is_discarded.then(|| self.finds.discards[lane]), run, more, of: PhantomData })
     }
 }
 

@@ -12,7 +12,11 @@
 //! ([`Hasher::Aes`] is only made where the processor has what it needs).
 
 #[cfg(target_arch = "x86_64")]
-use std::arch::x86_64::{__m128i, _mm_aesenc_si128, _mm_cvtsi128_si64, _mm_set_epi64x, _mm_xor_si128};
+use std::arch::x86_64::{
+    __m128i, _mm_aesenc_si128, _mm_cvtsi64_si128, _mm_cvtsi128_si64, _mm_set_epi64x, _mm_xor_si128,
+};
+
+use super::tags;
 
 /// Random words behind one hasher.
 const SECRET_WORDS: usize = 20;
@@ -27,6 +31,11 @@ pub(super) trait Mix: Copy {
     fn of_word(self, word: u64, tweak: Tweak) -> u64;
     /// Of 32 bytes.
     fn of_words(self, words: [u64; 4], tweak: Tweak) -> u64;
+    /// A bit for each of a burst's hashes of which some slot may hold a key, by the tag words of their buckets.
+    #[inline(always)]
+    fn wanted(self, hashes: &[u64], words: &[u64]) -> u64 {
+        tags::wanted(hashes, words)
+    }
 }
 
 /// The way of this machine, with its secret.
@@ -130,7 +139,7 @@ impl Mix for Aes {
         let [a, b, c, d, ..] = self.rounds;
         // SAFETY: an `Aes` is only made where the processor has AES instructions; SSE2 is part of x86_64.
         unsafe {
-            let state = block([word ^ tweak[0], tweak[1]]);
+            let state = _mm_xor_si128(_mm_cvtsi64_si128(word.cast_signed()), block(tweak));
             let state = _mm_aesenc_si128(_mm_aesenc_si128(state, a), b);
             let state = _mm_aesenc_si128(_mm_aesenc_si128(state, c), d);
             _mm_cvtsi128_si64(state) as u64
@@ -141,7 +150,7 @@ impl Mix for Aes {
         let [a, b, c, d, e, f, g, h] = self.rounds;
         // SAFETY: as in `of_word`.
         unsafe {
-            let state = block([words[0] ^ tweak[0], words[1] ^ tweak[1]]);
+            let state = _mm_xor_si128(block([words[0], words[1]]), block(tweak));
             let state = _mm_aesenc_si128(_mm_aesenc_si128(state, a), b);
             let state = _mm_aesenc_si128(_mm_aesenc_si128(state, c), d);
             let state = _mm_xor_si128(state, block([words[2], words[3]]));
@@ -149,6 +158,11 @@ impl Mix for Aes {
             let state = _mm_aesenc_si128(_mm_aesenc_si128(state, g), h);
             _mm_cvtsi128_si64(state) as u64
         }
+    }
+    #[inline(always)]
+    fn wanted(self, hashes: &[u64], words: &[u64]) -> u64 {
+        // SAFETY: an `Aes` is only made where the processor has AVX2.
+        unsafe { tags::wanted_together(hashes, words) }
     }
 }
 

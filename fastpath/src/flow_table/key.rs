@@ -38,6 +38,11 @@ impl V4 {
     pub(super) fn new(src: u32, dst: u32) -> V4 {
         V4(u64::from(src) << 32 | u64::from(dst))
     }
+    /// The pair in one word, the source in the high half.
+    #[inline(always)]
+    pub(super) fn of_word(word: u64) -> V4 {
+        V4(word)
+    }
 }
 
 /// An IPv6 pair: the source, then the destination, the low half of each first.

@@ -1,9 +1,8 @@
 //! The slots of one family: an open-addressed hash table from keys to [`Meta`] words that one writer changes while
 //! workers read, made of atomics alone.
 //!
-//! A bucket is a *tag word* and seven slots. The tag word has a byte of the hash for each slot (0: empty) and a byte
-//! for the cells that would be here had there been room: three bits of the hash name one of its bits, and a probe goes
-//! on to the next bucket only where its bit is set, which is rare. Tag words stand together, eight to a cache line and nearest buckets beside each other, so that they are
+//! A bucket is a *tag word* ([`tags`]) and seven slots. A probe goes on to the next bucket only where the word says so,
+//! which is rare. Tag words stand together, eight to a cache line and nearest buckets beside each other, so that they are
 //! the compact filter: a packet that no cell wants is turned away by one word of them (2 bytes a cell; 1 in 60 is a
 //! chance match and costs a look at a key), and a packet that a cell wants costs one line more. Slots are in place:
 //! no pointer is followed from bucket to key.
@@ -19,10 +18,9 @@ use std::sync::atomic::{AtomicU8, AtomicU64, Ordering};
 
 use super::act::Meta;
 use super::key::Key;
+use super::tags::{self, BUCKET_SLOTS, PASSED_SHIFT, passed_bit};
 use crate::region::{NoMemory, Region, Zeroed};
 
-/// Slots of a bucket.
-pub(super) const BUCKET_SLOTS: usize = 7;
 /// Buckets that a probe looks at, at most. An entry that does not fit in so many makes the table grow; at the load
 /// below that does not happen by chance.
 pub(super) const PROBE_BUCKETS_MAX: usize = 32;
@@ -36,10 +34,6 @@ const LOAD_GROWING: usize = 10;
 const LOAD_MAX: usize = 11;
 /// Bytes of the front for each bucket: at least two for each cell.
 const FRONT_BYTES: usize = 12;
-/// The tags of a word, without its count.
-const TAGS: u64 = 0x00ff_ffff_ffff_ffff;
-/// Above its tags a word has eight bits for cells that were passed on.
-const PASSED_SHIFT: u32 = 56;
 
 /// A key and what is done about it.
 #[repr(C)]
@@ -58,34 +52,6 @@ pub(super) struct Slots<K: Key> {
     /// The writer's own: for each bucket and each of its bits the cells that were passed on, a byte each.
     passed: Region<AtomicU64>,
     front: Region<AtomicU8>,
-}
-
-/// Which of its buckets' bits a hash goes by.
-#[inline(always)]
-fn passed_bit(hash: u64) -> u32 {
-    (hash >> 8) as u32 & 7
-}
-
-/// Whether a probe of this hash goes on behind a bucket with this tag word.
-#[inline(always)]
-fn goes_on(word: u64, hash: u64) -> bool {
-    word >> (PASSED_SHIFT + passed_bit(hash)) & 1 != 0
-}
-
-/// The tag of a hash: its low byte, at least 2. Buckets go by the high half. 0 is an empty slot, whose old key must never
-/// be taken for one that is there, and [`tags_equal`] may take a tag for another that differs in the lowest bit alone.
-#[inline(always)]
-fn tag_of(hash: u64) -> u8 {
-    (hash as u8).max(2)
-}
-
-/// The high bit of each of the seven tags of `word` that equals `tag`. A tag above a match that differs in the lowest bit
-/// alone may be named too, which costs a look at a key and nothing else.
-#[inline(always)]
-fn tags_equal(word: u64, tag: u8) -> u64 {
-    const ONES: u64 = 0x0001_0101_0101_0101;
-    let difference = (word ^ (u64::from(tag) * ONES)) & TAGS;
-    difference.wrapping_sub(ONES) & !difference & (ONES << 7)
 }
 
 /// `hash`'s place among `len` places.
@@ -108,43 +74,45 @@ pub(super) fn prefetch<T>(place: &T) {
 
 /// The readers' side.
 impl<K: Key> Slots<K> {
-    /// Fetches the first tag word of a hash.
+    /// The bucket of a hash, where its cell is unless there was no room.
     #[inline(always)]
-    pub(super) fn prefetch_tags(&self, hash: u64) {
-        prefetch(&self.tags[place(hash, self.tags.len())]);
+    pub(super) fn home(&self, hash: u64) -> usize {
+        place(hash, self.tags.len())
     }
 
-    /// Whether some slot may hold a key of this hash.
+    /// Fetches the tag word of a bucket.
     #[inline(always)]
-    pub(super) fn may_hold(&self, hash: u64) -> bool {
-        let word = self.tags[place(hash, self.tags.len())].load(Ordering::Relaxed);
-        tags_equal(word, tag_of(hash)) | (word >> (PASSED_SHIFT + passed_bit(hash)) & 1) != 0
+    pub(super) fn prefetch_tags(&self, bucket: usize) {
+        prefetch(&self.tags[bucket]);
     }
 
-    /// The first slot that may hold a key of this hash (any number where none may), whether there is one, and whether
-    /// there may be others: then [`Slots::matches`] names all.
+    /// The tag word of a bucket. Acquire pairs with the release of `set_tag`: whoever sees a tag sees the slot.
     #[inline(always)]
-    pub(super) fn first_match(&self, hash: u64) -> (usize, bool, bool) {
-        let home = place(hash, self.tags.len());
-        // Acquire pairs with the release of `set_tag`: whoever sees a tag sees the slot.
-        let word = self.tags[home].load(Ordering::Acquire);
-        let equal = tags_equal(word, tag_of(hash));
-        let slot = home * BUCKET_SLOTS + equal.trailing_zeros() as usize / 8;
-        (slot, equal != 0, (equal & equal.wrapping_sub(1) != 0) | goes_on(word, hash))
+    pub(super) fn tags(&self, bucket: usize) -> u64 {
+        self.tags[bucket].load(Ordering::Acquire)
+    }
+
+    /// The first slot of a bucket with this tag word that may hold a key of this hash (any number where none may), whether
+    /// there is one, and whether there may be others: then [`Slots::matches`] names all.
+    #[inline(always)]
+    pub(super) fn first_match(bucket: usize, word: u64, hash: u64) -> (usize, bool, bool) {
+        let equal = tags::equal(word, tags::of(hash));
+        let slot = bucket * BUCKET_SLOTS + equal.trailing_zeros() as usize / 8;
+        (slot, equal != 0, (equal & equal.wrapping_sub(1) != 0) | tags::goes_on(word, hash))
     }
 
     /// Gives the numbers of all slots that may hold a key of this hash to `visit`.
     #[inline]
     pub(super) fn matches(&self, hash: u64, mut visit: impl FnMut(usize)) {
-        let mut bucket = place(hash, self.tags.len());
+        let mut bucket = self.home(hash);
         for _ in 0..PROBE_BUCKETS_MAX {
-            let word = self.tags[bucket].load(Ordering::Acquire);
-            let mut equal = tags_equal(word, tag_of(hash));
+            let word = self.tags(bucket);
+            let mut equal = tags::equal(word, tags::of(hash));
             while equal != 0 {
                 visit(bucket * BUCKET_SLOTS + equal.trailing_zeros() as usize / 8);
                 equal &= equal - 1;
             }
-            if !goes_on(word, hash) {
+            if !tags::goes_on(word, hash) {
                 return;
             }
             bucket = self.next(bucket);
@@ -243,7 +211,7 @@ impl<K: Key> Slots<K> {
     /// Counts a cell of this hash that is not in these buckets although it is at home there, or before. A count that
     /// reached its most stays there: probes then go on for nothing until the table is made anew.
     fn count_passed(&self, hash: u64, steps: usize, change: i8) {
-        let mut bucket = place(hash, self.tags.len());
+        let mut bucket = self.home(hash);
         let (bit, shift) = (1 << (PASSED_SHIFT + passed_bit(hash)), passed_bit(hash) * 8);
         for _ in 0..steps {
             let counts = self.passed[bucket].load(Ordering::Relaxed);
@@ -260,16 +228,16 @@ impl<K: Key> Slots<K> {
 
     /// Links a cell that is not there. `None` where its buckets are full and the table must grow.
     pub(super) fn link(&self, hash: u64, key: K, meta: Meta) -> Option<usize> {
-        let mut bucket = place(hash, self.tags.len());
+        let mut bucket = self.home(hash);
         for step in 0..PROBE_BUCKETS_MAX {
-            let empty = tags_equal(self.tags[bucket].load(Ordering::Relaxed), 0);
+            let empty = tags::equal(self.tags[bucket].load(Ordering::Relaxed), 0);
             if empty != 0 {
                 // The lowest is never named wrongly.
                 let slot = bucket * BUCKET_SLOTS + empty.trailing_zeros() as usize / 8;
                 self.count_passed(hash, step, 1);
                 self.set_meta(slot, meta);
                 key.store(&self.slots[slot].key);
-                self.set_tag(slot, tag_of(hash));
+                self.set_tag(slot, tags::of(hash));
                 return Some(slot);
             }
             bucket = self.next(bucket);
@@ -286,7 +254,7 @@ impl<K: Key> Slots<K> {
     pub(super) fn unlink(&self, hash: u64, slot: usize) {
         self.set_tag(slot, 0);
         self.set_meta(slot, Meta::from_bits(0));
-        let home = place(hash, self.tags.len());
+        let home = self.home(hash);
         let bucket = slot / BUCKET_SLOTS;
         let steps = if bucket >= home { bucket - home } else { bucket + self.tags.len() - home };
         self.count_passed(hash, steps, -1);
@@ -316,9 +284,9 @@ impl<K: Key> Slots<K> {
     /// How many buckets a probe of this hash looks at.
     #[cfg(test)]
     pub(super) fn probe_len(&self, hash: u64) -> usize {
-        let mut bucket = place(hash, self.tags.len());
+        let mut bucket = self.home(hash);
         for step in 1..PROBE_BUCKETS_MAX {
-            if !goes_on(self.tags[bucket].load(Ordering::Relaxed), hash) {
+            if !tags::goes_on(self.tags[bucket].load(Ordering::Relaxed), hash) {
                 return step;
             }
             bucket = self.next(bucket);
@@ -335,7 +303,7 @@ mod tests {
     fn the_lowest_equal_tag_is_named_and_no_unequal_one_below_it() {
         for word in [0u64, 0x0101_0101_0101_0101, 0xff00_0102_0304_0506, 0x0501_0001_ff80_7f01] {
             for tag in 0..=255u8 {
-                let equal = tags_equal(word, tag);
+                let equal = tags::equal(word, tag);
                 let first = (0..BUCKET_SLOTS).find(|slot| (word >> (slot * 8)) as u8 == tag);
                 assert_eq!((equal != 0).then(|| equal.trailing_zeros() as usize / 8), first, "{word:x} {tag}");
                 for slot in (0..BUCKET_SLOTS).filter(|slot| (word >> (slot * 8)) as u8 == tag) {

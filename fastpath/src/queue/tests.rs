@@ -385,7 +385,7 @@ fn a_slow_ring_is_offered_little_more_than_it_takes() {
         port.end_turn(1, ms * MS);
         port.ring.room = 0;
         if ms > 2 {
-            assert!(port.queue.offer.burst.len() <= OFFER_LEN_MIN, "{}", port.queue.offer.burst.len());
+            assert!(port.queue.offer.len() <= OFFER_LEN_MIN, "{}", port.queue.offer.len());
         }
     }
     // A fast one is offered whole bursts.
