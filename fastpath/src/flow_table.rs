@@ -45,7 +45,7 @@ use act::{Act, ActKind};
 use cells::{Cells, Index, Scratch};
 use found::Finds;
 use key::Key;
-use program::Programs;
+use program::{Programs, WorkerCounts};
 
 /// What workers read. Changed by the one [`TableWriter`].
 pub struct FlowTable {
@@ -129,7 +129,8 @@ impl FlowTable {
     pub(crate) fn seek<'r>(&'r self, reader: &'r Reader, scratch: &mut TableScratch) -> Sought<'r> {
         let TableScratch { v4, v6, finds } = scratch;
         finds.clear();
-        let meet = |act| self.meet(reader, act);
+        let counts = self.counters.of(reader);
+        let meet = |act| self.meet(counts, act);
         let v4_index = (!v4.is_empty()).then(|| self.v4.seek(reader, v4, finds, meet));
         let v6_index = (!v6.is_empty()).then(|| self.v6.seek(reader, v6, finds, meet));
         let of_v4 = if v4_index.is_some() { v4.candidate_lanes() } else { 0 };
@@ -146,11 +147,12 @@ impl FlowTable {
         sought: &Sought<'r>,
     ) -> Findings<'f, 'r> {
         let TableScratch { v4, v6, finds } = scratch;
+        let counts = self.counters.of(reader);
         if let Some(index) = sought.v4 {
-            self.v4.settle(index, reader, v4, finds, |act| self.meet(reader, act));
+            self.v4.settle(index, reader, v4, finds, |act| self.meet(counts, act));
         }
         if let Some(index) = sought.v6 {
-            self.v6.settle(index, reader, v6, finds, |act| self.meet(reader, act));
+            self.v6.settle(index, reader, v6, finds, |act| self.meet(counts, act));
         }
         Findings::new(finds, reader)
     }
@@ -164,11 +166,14 @@ impl FlowTable {
 
     /// Fetches what an act needs: what comes next is the counting of a verdict, or the running of a program.
     #[inline(always)]
-    fn meet(&self, reader: &Reader, act: ActKind) {
-        match act {
-            ActKind::Discard(program) => self.counters.prefetch(reader, program),
-            ActKind::Run(program) => self.programs.prefetch(program),
-            ActKind::Chain(_) | ActKind::Nothing => {}
+    fn meet(&self, counts: &WorkerCounts, act: Act) {
+        match act.discards() {
+            Some(program) => counts.prefetch(program),
+            None => {
+                if let ActKind::Run(program) = act.kind() {
+                    self.programs.prefetch(program);
+                }
+            }
         }
     }
 

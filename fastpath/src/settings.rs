@@ -38,7 +38,7 @@ impl Default for Settings {
     fn default() -> Self {
         Settings {
             cores: vec![None],
-            burst_len: 32,
+            burst_len: 64,
             idle: Idle::Backoff,
             table: TableLimits::default(),
             hold: HoldLimits::default(),

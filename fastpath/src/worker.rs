@@ -499,9 +499,20 @@ where
             which &= !those;
             let port = port as u16;
             if !self.queues[usize::from(port)].push_all(hand, those) {
-                for packet in numbers(those).filter_map(|number| hand.take(number)) {
-                    self.send(packet, port);
-                }
+                self.leave_behind_burst(hand, those, port);
+            }
+        }
+    }
+
+    /// The same for packets by one port for which there is no room beside what came before: that goes to the ring first.
+    #[inline(never)]
+    fn leave_behind_burst(&mut self, hand: &mut Hand<'_, T::Buf>, which: u64, port: u16) {
+        let number = usize::from(port);
+        let flushed = self.queues[number].make_room(&mut self.tx[number], self.now_ns);
+        self.count_flushed(number, flushed);
+        if !self.queues[number].push_all(hand, which) {
+            for packet in numbers(which).filter_map(|number| hand.take(number)) {
+                self.send(packet, port);
             }
         }
     }

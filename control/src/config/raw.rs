@@ -340,7 +340,7 @@ fn workers(source: &Source<'_>, raw: RawWorkers) -> Result<Workers, ConfigError>
     }
     Ok(Workers {
         idle: raw.idle,
-        burst: source.number(raw.burst, "[workers] burst", 32, 1..=vinet_fastpath::port::BURST_LEN_MAX)?,
+        burst: source.number(raw.burst, "[workers] burst", 64, 1..=vinet_fastpath::port::BURST_LEN_MAX)?,
         // The longest window that any policy allows fits whole.
         window_packets: source.number(
             raw.window_packets,

@@ -26,7 +26,7 @@ fn the_shipped_file_parses() {
     assert_eq!(config.ports[1].controlled, None);
     assert_eq!(config.controlled().len(), 2);
     assert_eq!(config.routes[0].port, 1);
-    assert_eq!(config.workers.burst, 32);
+    assert_eq!(config.workers.burst, 64);
     assert_eq!(config.control.limits.handshake_timeout_s, 5);
 }
 
@@ -115,7 +115,7 @@ fn values_that_cannot_be_meant_are_refused_with_their_line() {
         ("# queue_depth = 1024", "queue_depth = 63", "63 is not in 64 to 16384"),
         ("# codel_target_us = 5000", "codel_target_us = 100_000", "not less than codel_interval_ms, 100 ms"),
         ("# codel_interval_ms = 100", "codel_interval_ms = 0", "0 is not in 1 to 100000"),
-        ("# burst = 32", "burst = 65", "65 is not in 1 to 64"),
+        ("# burst = 64", "burst = 65", "65 is not in 1 to 64"),
         ("# admin_mode = \"0600\"", "admin_mode = \"0666\"", "lets everybody on this machine command the router"),
         ("# admin_mode = \"0600\"", "admin_mode = \"rw\"", "`rw` is no mode"),
         ("# admin_mode = \"0600\"", "admin_mode = \"0060\"", "must let the owner read and write"),

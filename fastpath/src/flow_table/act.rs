@@ -48,6 +48,11 @@ impl Act {
             _ => ActKind::Chain(self.0 >> 2),
         }
     }
+    /// The slot of the program for which the packets are dropped, where they are.
+    #[inline(always)]
+    pub(super) fn discards(self) -> Option<u32> {
+        (self.0 & 3 == 1).then_some(self.0 >> 2)
+    }
     #[inline(always)]
     pub(super) fn is_nothing(self) -> bool {
         self.0 & 3 == 0

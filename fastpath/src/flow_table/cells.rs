@@ -236,9 +236,11 @@ impl Candidates {
     #[inline(always)]
     fn seek<K: Key>(&mut self, slots: &Slots<K>, place: &Place, pair: u8, rank: u8) -> bool {
         let (slot, is_match, has_more) = Slots::<K>::first_match(place.home, place.word, place.hash);
-        // Written always and counted where it is one, because which it is cannot be foretold.
-        self.all[self.count % CANDIDATES_MAX] = Candidate { slot: slot as u32, pair, rank };
-        self.count += usize::from(is_match);
+        if is_match {
+            slots.prefetch_slot(slot);
+            self.all[self.count % CANDIDATES_MAX] = Candidate { slot: slot as u32, pair, rank };
+            self.count += 1;
+        }
         if has_more {
             self.seek_on(slots, place.hash, (slot, is_match), (pair, rank));
         }
@@ -250,6 +252,7 @@ impl Candidates {
     fn seek_on<K: Key>(&mut self, slots: &Slots<K>, hash: u64, first: (usize, bool), (pair, rank): (u8, u8)) {
         slots.matches(hash, |slot| {
             if (slot, true) != first && self.count < CANDIDATES_MAX {
+                slots.prefetch_slot(slot);
                 self.all[self.count] = Candidate { slot: slot as u32, pair, rank };
                 self.count += 1;
             }
@@ -357,7 +360,7 @@ impl<K: Key> Cells<K> {
         reader: &'r Reader,
         scratch: &mut Scratch<K>,
         finds: &mut Finds,
-        meet: impl Fn(ActKind) + Copy,
+        meet: impl Fn(Act) + Copy,
     ) -> &'r Index<K> {
         let index = self.index.read(reader);
         match self.hasher {
@@ -378,7 +381,7 @@ impl<K: Key> Cells<K> {
         reader: &Reader,
         scratch: &mut Scratch<K>,
         finds: &mut Finds,
-        meet: impl Fn(ActKind) + Copy,
+        meet: impl Fn(Act) + Copy,
     ) {
         self.seek_with(aes, index, reader, scratch, finds, meet);
     }
@@ -391,7 +394,7 @@ impl<K: Key> Cells<K> {
         reader: &Reader,
         scratch: &mut Scratch<K>,
         finds: &mut Finds,
-        meet: impl Fn(ActKind) + Copy,
+        meet: impl Fn(Act) + Copy,
     ) {
         let slots = &*index.slots;
         let Scratch { len, lanes, pairs, hashes, homes, words, probes, candidates } = scratch;
@@ -446,9 +449,6 @@ impl<K: Key> Cells<K> {
                 }
             }
         }
-        for candidate in candidates.iter() {
-            slots.prefetch_slot(candidate.slot as usize);
-        }
     }
 
     /// Notes by lane what was found for the burst that was sought with `index`; gives every act to `meet`, early enough for
@@ -460,7 +460,7 @@ impl<K: Key> Cells<K> {
         reader: &Reader,
         scratch: &mut Scratch<K>,
         finds: &mut Finds,
-        meet: impl Fn(ActKind),
+        meet: impl Fn(Act),
     ) {
         let Scratch { len, lanes, pairs, candidates, .. } = scratch;
         self.judge(index, reader, (&pairs[..*len], lanes), candidates, finds, meet);
@@ -476,29 +476,28 @@ impl<K: Key> Cells<K> {
         (pairs, lanes): (&[K], &[u8; BURST_LEN_MAX]),
         candidates: &mut Candidates,
         finds: &mut Finds,
-        meet: impl Fn(ActKind),
+        meet: impl Fn(Act),
     ) {
         for &Candidate { slot, pair, rank } in candidates.iter() {
             let shape = &index.shapes[usize::from(rank)];
-            let slot = slot as usize;
-            if index.slots.key(slot) != shape.key(pairs[usize::from(pair)]) {
-                continue;
-            }
-            let meta = index.slots.meta(slot);
-            if meta.shape() != shape.id {
+            let (key, meta) = index.slots.key_and_meta(slot as usize);
+            if key != shape.key(pairs[usize::from(pair)]) || meta.shape() != shape.id {
                 continue;
             }
             let act = self.act_for(meta, reader.epoch());
-            if !act.is_nothing() {
-                meet(act.kind());
-                self.note(act, rank, lanes[usize::from(pair)], finds);
+            let lane = lanes[usize::from(pair) % BURST_LEN_MAX];
+            meet(act);
+            // A verdict is what most cells say.
+            match act.discards() {
+                Some(program) => finds.discard(lane, rank, program),
+                None => self.note(act, rank, lane, finds),
             }
         }
         candidates.count = 0;
     }
 
     /// Adds what is done in one cell to what was found for a packet.
-    #[inline(always)]
+    #[inline]
     fn note(&self, act: Act, rank: u8, lane: u8, finds: &mut Finds) {
         match act.kind() {
             ActKind::Nothing => {}

@@ -46,8 +46,19 @@ impl V4 {
 }
 
 /// An IPv6 pair: the source, then the destination, the low half of each first.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
+#[derive(Clone, Copy, Eq, Hash, Debug, Default)]
+#[allow(clippy::derived_hash_with_manual_eq, reason = "it is the same equality")]
 pub(super) struct V6([u64; 4]);
+
+impl PartialEq for V6 {
+    /// Word by word: as an array it is compared in vectors, for which words that were just masked have not left for memory.
+    #[inline(always)]
+    fn eq(&self, other: &V6) -> bool {
+        let [a, b, c, d] = self.0;
+        let [e, f, g, h] = other.0;
+        (a ^ e) | (b ^ f) | (c ^ g) | (d ^ h) == 0
+    }
+}
 
 impl V6 {
     #[inline]

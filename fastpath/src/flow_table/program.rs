@@ -494,12 +494,19 @@ impl Drop for Programs {
     }
 }
 
-/// One worker's counts of one program. Only that worker writes them. What a verdict needs is first, in one cache line.
+/// One worker's counts of the packets of one program that it discarded, which is all that a verdict needs. Apart from the
+/// others, so that those of four programs are in one cache line.
+#[derive(Debug)]
+#[repr(C, align(16))]
+struct Discards {
+    packets: AtomicU64,
+    bytes: AtomicU64,
+}
+
+/// One worker's other counts of one program.
 #[derive(Debug)]
 #[repr(C, align(16))]
 struct Counts {
-    discarded_packets: AtomicU64,
-    discarded_bytes: AtomicU64,
     passed_packets: AtomicU64,
     passed_bytes: AtomicU64,
     over_budget_packets: AtomicU64,
@@ -509,11 +516,27 @@ struct Counts {
 }
 
 // SAFETY: an atomic has the layout of its number, and zero is a number.
+unsafe impl Zeroed for Discards {}
+// SAFETY: as above.
 unsafe impl Zeroed for Counts {}
 
-/// The counts of all programs, for each worker: an array over slots, used as far as slots are.
+/// What one worker counts. Only that worker writes it.
+pub(super) struct WorkerCounts {
+    discards: Region<Discards>,
+    counts: Region<Counts>,
+}
+
+impl WorkerCounts {
+    /// Fetches what is counted where the program in `slot` discards a packet.
+    #[inline(always)]
+    pub(super) fn prefetch(&self, slot: u32) {
+        prefetch(&self.discards[slot as usize]);
+    }
+}
+
+/// The counts of all programs, for each worker: arrays over slots, used as far as slots are.
 pub(crate) struct ProgramCounters {
-    workers: Vec<Region<Counts>>,
+    workers: Vec<WorkerCounts>,
 }
 
 /// Adds to a number that only this thread writes.
@@ -524,53 +547,59 @@ fn add(count: &AtomicU64, more: u64) {
 
 impl ProgramCounters {
     pub(super) fn new(workers: usize, slots: u32) -> Result<ProgramCounters, NoMemory> {
-        let workers = (0..workers).map(|_| Region::new(slots as usize)).collect::<Result<_, _>>()?;
-        Ok(ProgramCounters { workers })
+        let slots = slots as usize;
+        let of_worker = |_| Ok(WorkerCounts { discards: Region::new(slots)?, counts: Region::new(slots)? });
+        Ok(ProgramCounters { workers: (0..workers).map(of_worker).collect::<Result<_, _>>()? })
     }
 
-    /// Fetches the counts of the program in `slot`.
+    /// Those of the worker of `reader`.
     #[inline(always)]
-    pub(super) fn prefetch(&self, reader: &Reader, slot: u32) {
-        prefetch(&self.workers[reader.worker()][slot as usize]);
+    pub(super) fn of(&self, reader: &Reader) -> &WorkerCounts {
+        &self.workers[reader.worker()]
+    }
+
+    #[inline(always)]
+    fn counts(&self, reader: &Reader, slot: u32) -> &Counts {
+        &self.of(reader).counts[slot as usize]
     }
 
     /// Counts a packet that the worker of `reader` gave to the program in `slot`, and that it let pass.
     #[inline]
     pub(crate) fn passed(&self, reader: &Reader, slot: u32, bytes: usize) {
-        let counts = &self.workers[reader.worker()][slot as usize];
+        let counts = self.counts(reader, slot);
         add(&counts.passed_packets, 1);
         add(&counts.passed_bytes, bytes as u64);
     }
     /// Counts a packet that was given to the program, and that it discarded.
     #[inline]
     pub(crate) fn discarded(&self, reader: &Reader, slot: u32, bytes: usize) {
-        let counts = &self.workers[reader.worker()][slot as usize];
-        add(&counts.discarded_packets, 1);
-        add(&counts.discarded_bytes, bytes as u64);
+        let discards = &self.of(reader).discards[slot as usize];
+        add(&discards.packets, 1);
+        add(&discards.bytes, bytes as u64);
     }
     /// Counts a packet that was above the program's rate.
     #[inline]
     pub(crate) fn over_budget(&self, reader: &Reader, slot: u32) {
-        add(&self.workers[reader.worker()][slot as usize].over_budget_packets, 1);
+        add(&self.counts(reader, slot).over_budget_packets, 1);
     }
 
     /// Counts a packet that the program generated.
     pub(crate) fn generated(&self, reader: &Reader, slot: u32, bytes: usize) {
-        let counts = &self.workers[reader.worker()][slot as usize];
+        let counts = self.counts(reader, slot);
         add(&counts.generated_packets, 1);
         add(&counts.generated_bytes, bytes as u64);
     }
     /// Counts packets that the program would have generated above the policy's rate.
     pub(crate) fn generate_refused(&self, reader: &Reader, slot: u32, packets: u16) {
-        add(&self.workers[reader.worker()][slot as usize].generate_refused_packets, u64::from(packets));
+        add(&self.counts(reader, slot).generate_refused_packets, u64::from(packets));
     }
 
     pub(super) fn sum(&self, slot: u32) -> ProgramCounts {
         let mut sum = ProgramCounts::default();
         for worker in &self.workers {
-            let counts = &worker[slot as usize];
-            sum.discarded_packets += counts.discarded_packets.load(Ordering::Relaxed);
-            sum.discarded_bytes += counts.discarded_bytes.load(Ordering::Relaxed);
+            let (discards, counts) = (&worker.discards[slot as usize], &worker.counts[slot as usize]);
+            sum.discarded_packets += discards.packets.load(Ordering::Relaxed);
+            sum.discarded_bytes += discards.bytes.load(Ordering::Relaxed);
             sum.seen_packets += counts.passed_packets.load(Ordering::Relaxed);
             sum.seen_bytes += counts.passed_bytes.load(Ordering::Relaxed);
             sum.over_budget_packets += counts.over_budget_packets.load(Ordering::Relaxed);
@@ -583,13 +612,13 @@ impl ProgramCounters {
         sum
     }
 
-    /// Zeros a slot that no worker reaches any more.
+    /// Zeros a slot that no worker reaches any more. What was never counted is not touched, so that it needs no memory.
     pub(super) fn clear(&self, slot: u32) {
         for worker in &self.workers {
-            let counts = &worker[slot as usize];
+            let (discards, counts) = (&worker.discards[slot as usize], &worker.counts[slot as usize]);
             for count in [
-                &counts.discarded_packets,
-                &counts.discarded_bytes,
+                &discards.packets,
+                &discards.bytes,
                 &counts.passed_packets,
                 &counts.passed_bytes,
                 &counts.over_budget_packets,
@@ -597,7 +626,9 @@ impl ProgramCounters {
                 &counts.generated_bytes,
                 &counts.generate_refused_packets,
             ] {
-                count.store(0, Ordering::Relaxed);
+                if count.load(Ordering::Relaxed) != 0 {
+                    count.store(0, Ordering::Relaxed);
+                }
             }
         }
     }

@@ -146,6 +146,13 @@ impl<K: Key> Slots<K> {
         Meta::from_bits(self.slots[slot].meta.load(Ordering::Acquire))
     }
 
+    /// Both at once: the key first, so that what the word leads to is of that key or a later one.
+    #[inline(always)]
+    pub(super) fn key_and_meta(&self, slot: usize) -> (K, Meta) {
+        let Slot { key, meta } = &self.slots[slot];
+        (K::load(key), Meta::from_bits(meta.load(Ordering::Acquire)))
+    }
+
     /// The slot of a cell.
     #[inline]
     pub(super) fn find(&self, hash: u64, key: K, shape: u8) -> Option<usize> {
