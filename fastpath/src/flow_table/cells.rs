@@ -398,23 +398,23 @@ impl<K: Key> Cells<K> {
     ) {
         let slots = &*index.slots;
         let Scratch { len, lanes, pairs, hashes, homes, words, probes, candidates } = scratch;
-        let pairs = &pairs[..*len];
-        let (hashes, homes, words) = (&mut hashes[..*len], &mut homes[..*len], &mut words[..*len]);
+        let len = *len;
+        let pairs = &pairs[..len];
         candidates.count = 0;
         for &rank in &index.direct {
             let shape = &index.shapes[usize::from(rank)];
-            for ((&pair, hash), home) in pairs.iter().zip(&mut *hashes).zip(&mut *homes) {
+            for ((&pair, hash), home) in pairs.iter().zip(hashes.iter_mut()).zip(homes.iter_mut()) {
                 *hash = shape.hash(shape.key(pair), mix);
                 *home = slots.home(*hash);
                 slots.prefetch_tags(*home);
             }
-            for (word, &home) in words.iter_mut().zip(&*homes) {
+            for (word, &home) in words.iter_mut().zip(&*homes).take(len) {
                 *word = slots.tags(home);
             }
             // Only those that may have a cell cost more.
-            let mut wanted = mix.wanted(hashes, words);
+            let mut wanted = mix.wanted(&hashes[..len], &words[..len]);
             while wanted != 0 {
-                let pair = wanted.trailing_zeros() as usize;
+                let pair = wanted.trailing_zeros() as usize % BURST_LEN_MAX;
                 wanted &= wanted - 1;
                 let place = Place { hash: hashes[pair], home: homes[pair], word: words[pair] };
                 if candidates.seek(slots, &place, pair as u8, rank) {
@@ -423,7 +423,7 @@ impl<K: Key> Cells<K> {
             }
         }
         for group in &index.groups {
-            for (&pair, hash) in pairs.iter().zip(&mut *hashes) {
+            for (&pair, hash) in pairs.iter().zip(hashes.iter_mut()) {
                 *hash = group.destination.hash(pair, mix);
                 slots.prefetch_front(*hash);
             }

@@ -170,16 +170,23 @@ fn places_of(port: u32, ports: &[u32; BURST_LEN_MAX], len: usize) -> u64 {
 #[inline]
 #[target_feature(enable = "avx2")]
 fn are_in(set: &Ranges, addrs: __m256i) -> __m256i {
-    let Some(few) = set.few_v4() else {
-        let mut each = [0; GROUP];
-        store(&mut each, addrs);
-        return from_words(each.map(|addr| if set.contains_v4(addr) { u32::MAX } else { 0 }));
-    };
-    few.fold(_mm256_setzero_si256(), |are_in, (first, more)| {
+    let Some(few) = set.few_v4() else { return are_in_many(set, addrs) };
+    let mut are_in = _mm256_setzero_si256();
+    for (first, more) in few {
         let beyond = _mm256_sub_epi32(addrs, _mm256_set1_epi32(first.cast_signed()));
         let is_in = _mm256_cmpeq_epi32(_mm256_min_epu32(beyond, _mm256_set1_epi32(more.cast_signed())), beyond);
-        _mm256_or_si256(are_in, is_in)
-    })
+        are_in = _mm256_or_si256(are_in, is_in);
+    }
+    are_in
+}
+
+/// The same, one by one.
+#[inline(never)]
+#[target_feature(enable = "avx2")]
+fn are_in_many(set: &Ranges, addrs: __m256i) -> __m256i {
+    let mut each = [0; GROUP];
+    store(&mut each, addrs);
+    from_words(each.map(|addr| if set.contains_v4(addr) { u32::MAX } else { 0 }))
 }
 
 /// Of four rows of eight words the four columns of the first halves, in the low half, and those of the second halves.
