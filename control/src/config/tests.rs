@@ -82,7 +82,7 @@ fn every_commented_key_of_the_shipped_file_is_a_real_one_and_shows_its_default()
 fn several_workers_need_buffers_for_what_they_hand_over() {
     // Every port gives each worker rings and a queue of 1024, and each worker has windows, two bursts and a cache.
     let two = edited("cores = [1]", "cores = [1, 2]");
-    let held = 2 * (2 * 3 * 1024 + 1024 + 2 * 32 + 256) + 2 * 1024;
+    let held = 2 * (2 * 3 * 1024 + 1024 + 2 * 64 + 256) + 2 * 1024;
     let with = |buffers: u32| parse(&two.replace("# buffers = 16383", &format!("buffers = {buffers}")));
     assert!(with(held).is_ok());
     let error = with(held - 1).unwrap_err().to_string();
