@@ -14,7 +14,7 @@ use serde_json::Value;
 use tempfile::TempDir;
 use vinet_tests::host::Host;
 use vinet_tests::keys;
-use vinet_tests::process::{Daemon, binary, run};
+use vinet_tests::process::{Daemon, binary, eventually, run};
 use vinet_tests::router::vinetd;
 use vinet_tests::story;
 use vinet_tests::traffic::{iperf3, iperf3_server, ping, reaches};
@@ -133,6 +133,9 @@ fn a_program_uploaded_over_virtio_stops_a_sender_at_the_far_router() {
         let victim = address(victim);
         let pings = |source: &str| ping(&pair.hosts[0], victim, 10, &format!("-I {source}"));
         pair.learn(victim);
+        // The way back to the other source has a neighbour of its own.
+        let is_learnt = eventually(LEARN_LIMIT, || ping(&pair.hosts[0], victim, 1, &format!("-I {lawful}")) == 1);
+        assert!(is_learnt, "{lawful}");
         assert_eq!((pings(attacker), pings(lawful)), (10, 10), "before");
 
         let before = pair.counters(1)["drops"]["program"].as_u64().expect("a count");
