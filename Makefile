@@ -1,8 +1,7 @@
 # The project's commands. `make help` lists them; the two that matter are `make demo` and `make test`.
 SHELL := /bin/bash
 .DEFAULT_GOAL := help
-.PHONY: help demo test unit test-virtio-pci test-capsule build bench verify benchmarks soak package setup clean
-.PHONY: help demo test unit test-crash test-virtio-pci test-capsule build bench verify benchmarks soak setup clean
+.PHONY: help demo test unit test-crash test-virtio-pci test-capsule build bench verify benchmarks soak package setup clean
 
 help: ## this list
 	@awk -F ':.*## ' '/^[a-z-]+:.*## /{printf "  make %-15s %s\n", $$1, $$2}' Makefile
