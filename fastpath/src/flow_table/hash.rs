@@ -25,7 +25,7 @@ const SECRET_WORDS: usize = 20;
 #[derive(Clone, Copy)]
 pub(super) struct Tweak([u64; 2]);
 
-/// A way to hash.
+/// A way to hash, and to hold the hashes of a burst against tags, which is for the same instructions.
 pub(super) trait Mix: Copy {
     /// Of 8 bytes.
     fn of_word(self, word: u64, tweak: Tweak) -> u64;

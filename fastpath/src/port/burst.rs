@@ -92,6 +92,7 @@ impl<B> Burst<B> {
         &mut self.packets
     }
 }
+
 /// The packets of a burst, by their numbers, each until it is taken. Those that nobody takes are dropped with it.
 pub(crate) struct Hand<'b, B> {
     /// Where the packets stand: those whose bits are set in `left` are this value's, the others' places are empty.
