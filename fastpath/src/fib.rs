@@ -143,20 +143,6 @@ impl Fib {
         self.hops[self.number(dst) as usize]
     }
 
-    /// Where an IPv4 packet to `dst` goes.
-    #[inline]
-    #[must_use]
-    pub fn look_up_v4(&self, dst: u32) -> Hop {
-        self.hops[self.v4.look_up(dst) as usize]
-    }
-
-    /// Where an IPv6 packet to `dst` goes.
-    #[inline]
-    #[must_use]
-    pub fn look_up_v6(&self, dst: u128) -> Hop {
-        self.hops[self.v6.look_up(dst) as usize]
-    }
-
     /// Where a packet to `dst` goes, and the station, where it is known.
     #[must_use]
     pub fn look_up_both(&self, dst: Addr) -> (Hop, Station) {
