@@ -12,8 +12,8 @@
 //! base.
 //!
 //! The parts: `slots` is the hash table of one family, `tags` what tells of a bucket, `act` what a slot says, `hash` and
-//! `key` what it is found by; `cells` is how workers look a burst up, `found` what they find; `program` is what is
-//! installed and counted;
+//! `key` what it is found by; `cells` is how workers look a burst up, `wanted` how most of it is turned away, `found` what
+//! they find; `program` is what is installed and counted;
 //! `writer` makes the changes, `family` those of one family, `growth` the next larger table beside the present one.
 
 mod act;
@@ -26,6 +26,7 @@ mod key;
 mod program;
 mod slots;
 mod tags;
+mod wanted;
 mod writer;
 
 use std::ops::ControlFlow;

@@ -80,16 +80,6 @@ impl Lanes {
     };
 }
 
-/// The numbers of the bits that are set, rising.
-#[inline(always)]
-pub(crate) fn numbers(mut bits: u64) -> impl Iterator<Item = usize> {
-    std::iter::from_fn(move || {
-        let number = bits.trailing_zeros();
-        bits &= bits.wrapping_sub(1);
-        (number < u64::BITS).then_some(number as usize)
-    })
-}
-
 /// No processor but that of x86-64 judges packets together.
 #[cfg(not(target_arch = "x86_64"))]
 #[derive(Clone, Copy)]

@@ -14,7 +14,7 @@ pub mod mbuf;
 pub mod memory;
 
 pub use burst::Burst;
-pub(crate) use burst::Hand;
+pub(crate) use burst::{Hand, numbers};
 
 /// The most packets that one call to [`RxQueue::receive`] or [`TxQueue::send`] moves.
 pub const BURST_LEN_MAX: usize = 64;

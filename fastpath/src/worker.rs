@@ -42,9 +42,9 @@ use crate::fib::{Fib, FibRoot, Hop, Neighbour};
 use crate::flow_table::{Findings, FlowTable, Found, Meter, Sought, TableScratch};
 use crate::fragment::FragmentScratch;
 use crate::hold::{HoldQueue, ResolveSender};
-use crate::judge::{Lane, Lanes, Together, Way, numbers};
+use crate::judge::{Lane, Lanes, Together, Way};
 use crate::link::{self, Face};
-use crate::port::{BURST_LEN_MAX, Burst, Hand, PacketBuf, PacketPool, RxQueue, TxQueue};
+use crate::port::{BURST_LEN_MAX, Burst, Hand, PacketBuf, PacketPool, RxQueue, TxQueue, numbers};
 use crate::publication::Reader;
 use crate::queue::{Flushed, OutputQueue};
 use crate::settings::{Idle, Settings};
@@ -274,8 +274,10 @@ where
         if received == 0 {
             return;
         }
+        let mut bytes = 0;
         for packet in self.burst.packets() {
             packet.prefetch();
+            bytes += packet.bytes().len() as u64;
         }
         let meets_programs = self.exit.faces[port].controlled.is_some() && !self.table.is_empty_for(&self.reader);
 
@@ -298,7 +300,7 @@ where
         }
         let counts = &mut self.exit.tally.ports[port];
         counts.rx_packets += received as u64;
-        counts.rx_bytes += self.burst.bytes();
+        counts.rx_bytes += bytes;
 
         // Look up the programs of all together. While what that needs comes from memory, the headers of those that no
         // program wants are written.
@@ -427,13 +429,14 @@ impl Judged<'_> {
     #[inline]
     fn pass_on<B: PacketBuf>(&self, hand: &mut Hand<'_, B>, which: u64, fib: &Fib) {
         let Lanes { lanes, plain, .. } = self.lanes;
-        for number in numbers(which) {
-            let Some(front) = hand.get_mut(number).and_then(|packet| packet.bytes_mut().first_chunk_mut()) else {
-                continue;
-            };
-            if self.is_plain >> number & 1 != 0 {
-                fib.station(plain.hops()[number]).pass_plain_on(front, plain.lifetimes()[number]);
-            } else {
+        let (hops, lifetimes) = (plain.hops(), plain.lifetimes());
+        for (number, packet) in hand.each_mut(which & self.is_plain) {
+            if let Some(front) = packet.bytes_mut().first_chunk_mut() {
+                fib.station(hops[number]).pass_plain_on(front, lifetimes[number]);
+            }
+        }
+        for (number, packet) in hand.each_mut(which & !self.is_plain) {
+            if let Some(front) = packet.bytes_mut().first_chunk_mut() {
                 lanes[number].station.pass_on(front, lanes[number].family());
             }
         }

@@ -21,7 +21,7 @@ use super::found::Finds;
 use super::hash::{Hasher, Mix, Tweak};
 use super::key::Key;
 use super::program::{InstallId, Installed};
-use super::slots::{PROBE_BUCKETS_MAX, Slots};
+use super::slots::{PROBE_BUCKETS_MAX, Slots, TagWords};
 use super::tags::BUCKET_SLOTS;
 use crate::port::BURST_LEN_MAX;
 use crate::publication::{Domain, Epoch, Published, Reader};
@@ -32,6 +32,17 @@ pub const SHAPES_MAX: usize = 64;
 /// Matches of tags that are looked at together. Half of them is more than one probe can have.
 const CANDIDATES_MAX: usize = 512;
 const _: () = assert!(CANDIDATES_MAX / 2 > PROBE_BUCKETS_MAX * BUCKET_SLOTS);
+
+/// The numbers of a burst's lanes.
+const EACH_LANE: [u8; BURST_LEN_MAX] = {
+    let mut lanes = [0; BURST_LEN_MAX];
+    let mut number = 0;
+    while number < BURST_LEN_MAX {
+        lanes[number] = number as u8;
+        number += 1;
+    }
+    lanes
+};
 
 /// A program in a chain. The pointer is good as long as the chain can be reached.
 #[derive(Clone, Copy)]
@@ -80,7 +91,7 @@ pub(super) struct Version {
 unsafe impl Zeroed for Version {}
 
 /// A pair of prefix lengths in use.
-#[derive(Clone)]
+#[derive(Clone, Copy)]
 pub(super) struct Shape<K> {
     pub(super) id: u8,
     pub(super) src_len: u8,
@@ -183,14 +194,6 @@ impl<K: Key> Index<K> {
     }
 }
 
-/// Where a look-up begins.
-struct Place {
-    hash: u64,
-    home: usize,
-    /// The tag word there.
-    word: u64,
-}
-
 /// A look-up under way: one packet, one shape, whose tags are not read yet.
 struct Probe {
     hash: u64,
@@ -213,9 +216,6 @@ pub(crate) struct Scratch<K> {
     lanes: [u8; BURST_LEN_MAX],
     pairs: [K; BURST_LEN_MAX],
     hashes: [u64; BURST_LEN_MAX],
-    homes: [usize; BURST_LEN_MAX],
-    /// The tag words there.
-    words: [u64; BURST_LEN_MAX],
     probes: Vec<Probe>,
     candidates: Candidates,
 }
@@ -234,15 +234,16 @@ impl Candidates {
 
     /// Adds the slots that may be a packet's cell; tells whether they are to be judged before more are added.
     #[inline(always)]
-    fn seek<K: Key>(&mut self, slots: &Slots<K>, place: &Place, pair: u8, rank: u8) -> bool {
-        let (slot, is_match, has_more) = Slots::<K>::first_match(place.home, place.word, place.hash);
+    fn seek<K: Key>(&mut self, slots: &Slots<K>, tags: TagWords<'_>, hash: u64, pair: u8, rank: u8) -> bool {
+        let home = tags.home(hash);
+        let (slot, is_match, has_more) = Slots::<K>::first_match(home, tags.word(home), hash);
         if is_match {
             slots.prefetch_slot(slot);
             self.all[self.count % CANDIDATES_MAX] = Candidate { slot: slot as u32, pair, rank };
             self.count += 1;
         }
         if has_more {
-            self.seek_on(slots, place.hash, (slot, is_match), (pair, rank));
+            self.seek_on(slots, hash, (slot, is_match), (pair, rank));
         }
         self.count >= CANDIDATES_MAX / 2
     }
@@ -267,8 +268,6 @@ impl<K: Key> Scratch<K> {
             lanes: [0; BURST_LEN_MAX],
             pairs: [K::default(); BURST_LEN_MAX],
             hashes: [0; BURST_LEN_MAX],
-            homes: [0; BURST_LEN_MAX],
-            words: [0; BURST_LEN_MAX],
             probes: Vec::with_capacity(BURST_LEN_MAX * SHAPES_MAX),
             candidates: Candidates { count: 0, all: [Candidate { slot: 0, pair: 0, rank: 0 }; CANDIDATES_MAX] },
         }
@@ -285,14 +284,13 @@ impl<K: Key> Scratch<K> {
     /// Adds those of a burst's packets whose bits are set.
     #[inline(always)]
     pub(super) fn push_those<W: Copy>(&mut self, which: u64, words: &[W; BURST_LEN_MAX], pair: impl Fn(W) -> K) {
-        let run = which.trailing_ones() as usize;
-        if self.len == 0 && which.checked_shr(run as u32).unwrap_or(0) == 0 {
-            // All packets of the burst, nearly always: each has its own number.
-            for (number, (place, &word)) in self.pairs.iter_mut().zip(words).take(run).enumerate() {
+        if self.len == 0 && which & which.wrapping_add(1) == 0 {
+            // All packets of the burst, nearly always: each has its own number. What stands behind them counts for nothing.
+            self.lanes = EACH_LANE;
+            for (place, &word) in self.pairs.iter_mut().zip(words) {
                 *place = pair(word);
-                self.lanes[number] = number as u8;
             }
-            self.len = run;
+            self.len = which.trailing_ones() as usize;
             return;
         }
         let mut rest = which;
@@ -397,27 +395,19 @@ impl<K: Key> Cells<K> {
         meet: impl Fn(Act) + Copy,
     ) {
         let slots = &*index.slots;
-        let Scratch { len, lanes, pairs, hashes, homes, words, probes, candidates } = scratch;
+        let tags = slots.tag_words();
+        let Scratch { len, lanes, pairs, hashes, probes, candidates } = scratch;
         let len = *len;
         let pairs = &pairs[..len];
         candidates.count = 0;
         for &rank in &index.direct {
-            let shape = &index.shapes[usize::from(rank)];
-            for ((&pair, hash), home) in pairs.iter().zip(hashes.iter_mut()).zip(homes.iter_mut()) {
-                *hash = shape.hash(shape.key(pair), mix);
-                *home = slots.home(*hash);
-                slots.prefetch_tags(*home);
-            }
-            for (word, &home) in words.iter_mut().zip(&*homes).take(len) {
-                *word = slots.tags(home);
-            }
+            let Shape { mask, tweak, .. } = index.shapes[usize::from(rank)];
+            let mut wanted = mix.wanted(tags, pairs, (mask, tweak), hashes);
             // Only those that may have a cell cost more.
-            let mut wanted = mix.wanted(&hashes[..len], &words[..len]);
             while wanted != 0 {
                 let pair = wanted.trailing_zeros() as usize % BURST_LEN_MAX;
                 wanted &= wanted - 1;
-                let place = Place { hash: hashes[pair], home: homes[pair], word: words[pair] };
-                if candidates.seek(slots, &place, pair as u8, rank) {
+                if candidates.seek(slots, tags, hashes[pair], pair as u8, rank) {
                     self.judge(index, reader, (pairs, lanes), candidates, finds, meet);
                 }
             }
@@ -437,14 +427,13 @@ impl<K: Key> Cells<K> {
                     let shape = &index.shapes[usize::from(rank)];
                     if shape.front_bit() & bits != 0 {
                         let hash = shape.hash(shape.key(pair), mix);
-                        slots.prefetch_tags(slots.home(hash));
+                        tags.prefetch(tags.home(hash));
                         probes.push(Probe { hash, pair: number as u8, rank });
                     }
                 }
             }
             for &Probe { hash, pair, rank } in &*probes {
-                let home = slots.home(hash);
-                if candidates.seek(slots, &Place { hash, home, word: slots.tags(home) }, pair, rank) {
+                if candidates.seek(slots, tags, hash, pair, rank) {
                     self.judge(index, reader, (pairs, lanes), candidates, finds, meet);
                 }
             }

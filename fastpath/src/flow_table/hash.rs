@@ -16,7 +16,9 @@ use std::arch::x86_64::{
     __m128i, _mm_aesenc_si128, _mm_cvtsi64_si128, _mm_cvtsi128_si64, _mm_set_epi64x, _mm_xor_si128,
 };
 
-use super::tags;
+use super::key::Key;
+use super::slots::TagWords;
+use super::wanted;
 
 /// Random words behind one hasher.
 const SECRET_WORDS: usize = 20;
@@ -31,10 +33,10 @@ pub(super) trait Mix: Copy {
     fn of_word(self, word: u64, tweak: Tweak) -> u64;
     /// Of 32 bytes.
     fn of_words(self, words: [u64; 4], tweak: Tweak) -> u64;
-    /// A bit for each of a burst's hashes of which some slot may hold a key, by the tag words of their buckets.
+    /// What [`wanted::one_by_one`] says.
     #[inline(always)]
-    fn wanted(self, hashes: &[u64], words: &[u64]) -> u64 {
-        tags::wanted(hashes, words)
+    fn wanted<K: Key>(self, tags: TagWords<'_>, pairs: &[K], shape: (K, Tweak), hashes: &mut [u64]) -> u64 {
+        wanted::one_by_one(self, tags, pairs, shape, hashes)
     }
 }
 
@@ -160,9 +162,9 @@ impl Mix for Aes {
         }
     }
     #[inline(always)]
-    fn wanted(self, hashes: &[u64], words: &[u64]) -> u64 {
-        // SAFETY: an `Aes` is only made where the processor has AVX2.
-        unsafe { tags::wanted_together(hashes, words) }
+    fn wanted<K: Key>(self, tags: TagWords<'_>, pairs: &[K], shape: (K, Tweak), hashes: &mut [u64]) -> u64 {
+        // SAFETY: an `Aes` is only made where the processor has what this is compiled for.
+        unsafe { wanted::together(self, tags, pairs, shape, hashes) }
     }
 }
 

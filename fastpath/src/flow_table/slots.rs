@@ -72,24 +72,41 @@ pub(super) fn prefetch<T>(place: &T) {
     let _ = place;
 }
 
-/// The readers' side.
-impl<K: Key> Slots<K> {
+/// The tag words of all buckets.
+#[derive(Clone, Copy)]
+pub(super) struct TagWords<'s>(pub(super) &'s [AtomicU64]);
+
+impl TagWords<'_> {
+    /// The buckets.
+    #[inline(always)]
+    pub(super) fn len(self) -> usize {
+        self.0.len()
+    }
     /// The bucket of a hash, where its cell is unless there was no room.
     #[inline(always)]
-    pub(super) fn home(&self, hash: u64) -> usize {
-        place(hash, self.tags.len())
+    pub(super) fn home(self, hash: u64) -> usize {
+        place(hash, self.0.len())
     }
 
     /// Fetches the tag word of a bucket.
     #[inline(always)]
-    pub(super) fn prefetch_tags(&self, bucket: usize) {
-        prefetch(&self.tags[bucket]);
+    pub(super) fn prefetch(self, bucket: usize) {
+        prefetch(&self.0[bucket]);
     }
 
     /// The tag word of a bucket. Acquire pairs with the release of `set_tag`: whoever sees a tag sees the slot.
     #[inline(always)]
-    pub(super) fn tags(&self, bucket: usize) -> u64 {
-        self.tags[bucket].load(Ordering::Acquire)
+    pub(super) fn word(self, bucket: usize) -> u64 {
+        self.0[bucket].load(Ordering::Acquire)
+    }
+}
+
+/// The readers' side.
+impl<K: Key> Slots<K> {
+    /// What a look-up begins with.
+    #[inline(always)]
+    pub(super) fn tag_words(&self) -> TagWords<'_> {
+        TagWords(&self.tags)
     }
 
     /// The first slot of a bucket with this tag word that may hold a key of this hash (any number where none may), whether
@@ -104,9 +121,10 @@ impl<K: Key> Slots<K> {
     /// Gives the numbers of all slots that may hold a key of this hash to `visit`.
     #[inline]
     pub(super) fn matches(&self, hash: u64, mut visit: impl FnMut(usize)) {
-        let mut bucket = self.home(hash);
+        let words = self.tag_words();
+        let mut bucket = words.home(hash);
         for _ in 0..PROBE_BUCKETS_MAX {
-            let word = self.tags(bucket);
+            let word = words.word(bucket);
             let mut equal = tags::equal(word, tags::of(hash));
             while equal != 0 {
                 visit(bucket * BUCKET_SLOTS + equal.trailing_zeros() as usize / 8);
@@ -218,7 +236,7 @@ impl<K: Key> Slots<K> {
     /// Counts a cell of this hash that is not in these buckets although it is at home there, or before. A count that
     /// reached its most stays there: probes then go on for nothing until the table is made anew.
     fn count_passed(&self, hash: u64, steps: usize, change: i8) {
-        let mut bucket = self.home(hash);
+        let mut bucket = self.tag_words().home(hash);
         let (bit, shift) = (1 << (PASSED_SHIFT + passed_bit(hash)), passed_bit(hash) * 8);
         for _ in 0..steps {
             let counts = self.passed[bucket].load(Ordering::Relaxed);
@@ -235,7 +253,7 @@ impl<K: Key> Slots<K> {
 
     /// Links a cell that is not there. `None` where its buckets are full and the table must grow.
     pub(super) fn link(&self, hash: u64, key: K, meta: Meta) -> Option<usize> {
-        let mut bucket = self.home(hash);
+        let mut bucket = self.tag_words().home(hash);
         for step in 0..PROBE_BUCKETS_MAX {
             let empty = tags::equal(self.tags[bucket].load(Ordering::Relaxed), 0);
             if empty != 0 {
@@ -261,7 +279,7 @@ impl<K: Key> Slots<K> {
     pub(super) fn unlink(&self, hash: u64, slot: usize) {
         self.set_tag(slot, 0);
         self.set_meta(slot, Meta::from_bits(0));
-        let home = self.home(hash);
+        let home = self.tag_words().home(hash);
         let bucket = slot / BUCKET_SLOTS;
         let steps = if bucket >= home { bucket - home } else { bucket + self.tags.len() - home };
         self.count_passed(hash, steps, -1);
@@ -291,7 +309,7 @@ impl<K: Key> Slots<K> {
     /// How many buckets a probe of this hash looks at.
     #[cfg(test)]
     pub(super) fn probe_len(&self, hash: u64) -> usize {
-        let mut bucket = self.home(hash);
+        let mut bucket = self.tag_words().home(hash);
         for step in 1..PROBE_BUCKETS_MAX {
             if !tags::goes_on(self.tags[bucket].load(Ordering::Relaxed), hash) {
                 return step;

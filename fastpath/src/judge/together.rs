@@ -74,19 +74,20 @@ fn judge_group<B: PacketBuf>(
     (hops, ports): (&mut [u32; GROUP], &mut [u32; GROUP]),
     (lifetimes, pairs): (&mut [u32; GROUP], &mut Pairs),
 ) -> u8 {
-    /// Stands for a frame that is too short, and is not plain.
-    const SHORT: [u8; PLAIN_LEN] = [0; PLAIN_LEN];
     let all = |value: u32| _mm256_set1_epi32(value.cast_signed());
     let both = |a, b| _mm256_and_si256(a, b);
     let high = |words| _mm256_srli_epi32::<16>(words);
     let low = |words| both(words, all(0xffff));
 
     // Loops, for what `std::array::from_fn` is given is not inlined: it may use instructions that the function may not.
-    let mut fronts = [&SHORT; GROUP];
+    let mut fronts = [&[0; PLAIN_LEN]; GROUP];
     let (mut frame_lens, mut dsts) = ([0; GROUP], [0; GROUP]);
     for (i, packet) in group.iter().enumerate() {
         let frame = packet.bytes();
-        fronts[i] = frame.first_chunk().unwrap_or(&SHORT);
+        fronts[i] = match frame.first_chunk() {
+            Some(front) => front,
+            None => of_short(),
+        };
         frame_lens[i] = frame.len() as u32;
         dsts[i] = super::half_at(fronts[i], 30);
     }
@@ -154,6 +155,12 @@ fn judge_group<B: PacketBuf>(
     store_pairs(&mut pairs[1], _mm256_permute2x128_si256::<0x31>(pairs_low, pairs_high));
 
     _mm256_movemask_ps(_mm256_castsi256_ps(is_plain)) as u8
+}
+
+/// What stands for a frame that is too short, and is not plain. So rare that a branch is cheaper than a choice.
+#[cold]
+fn of_short() -> &'static [u8; PLAIN_LEN] {
+    &[0; PLAIN_LEN]
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2")]

@@ -2,6 +2,7 @@
 
 use std::fmt;
 use std::marker::PhantomData;
+use std::num::NonZeroU64;
 
 use super::{BURST_LEN_MAX, PacketBuf};
 
@@ -93,6 +94,16 @@ impl<B> Burst<B> {
     }
 }
 
+/// The numbers of the bits that are set, rising.
+#[inline(always)]
+pub(crate) fn numbers(mut bits: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let number = NonZeroU64::new(bits)?.trailing_zeros();
+        bits &= bits - 1;
+        Some(number as usize)
+    })
+}
+
 /// The packets of a burst, by their numbers, each until it is taken. Those that nobody takes are dropped with it.
 pub(crate) struct Hand<'b, B> {
     /// Where the packets stand: those whose bits are set in `left` are this value's, the others' places are empty.
@@ -117,11 +128,12 @@ impl<B> Hand<'_, B> {
         // SAFETY: its bit is set, so there is a packet, which is this value's; it is lent as this value is.
         self.holds(number).then(|| unsafe { &*self.packets.add(number) })
     }
-    /// The same, writable.
+    /// Those of these packets that are still there, in order and writable, with their numbers.
     #[inline(always)]
-    pub(crate) fn get_mut(&mut self, number: usize) -> Option<&mut B> {
-        // SAFETY: as for `get`.
-        self.holds(number).then(|| unsafe { &mut *self.packets.add(number) })
+    pub(crate) fn each_mut(&mut self, which: u64) -> impl Iterator<Item = (usize, &mut B)> {
+        let packets = self.packets;
+        // SAFETY: as for `get`; no number comes twice, so no packet is lent twice.
+        numbers(which & self.left).map(move |number| (number, unsafe { &mut *packets.add(number) }))
     }
     /// Takes the packet of this number, if it is still there.
     #[inline(always)]
@@ -219,7 +231,9 @@ mod tests {
             assert!(hand.move_to(0b1_1011, &mut to));
             let moved: Vec<usize> = [0, 1, 4].into_iter().filter(|&number| number < count).collect();
             assert_eq!(numbers(&to), moved);
-            assert!(hand.get_mut(2).is_none() || count > 2);
+            let left: Vec<(usize, usize)> =
+                hand.each_mut(0b1_0110).map(|(number, packet)| (number, packet.0)).collect();
+            assert_eq!(left, if count > 2 { vec![(2, 2)] } else { vec![] });
             drop(hand);
             assert!(from.is_empty());
             drop(to.drain());
