@@ -82,12 +82,17 @@ impl TableScratch {
     /// up next. What is beyond that many packets is not looked up.
     #[inline(always)]
     pub fn push_v4(&mut self, lane: u8, src: u32, dst: u32) {
-        self.v4.push(lane, key::V4::new(src, dst));
+        self.v4.push(lane, key::v4(src, dst));
     }
-    /// The same for those IPv4 packets of a burst whose bits are set, by their lanes: sources in the high halves.
-    #[inline]
-    pub(crate) fn push_those(&mut self, which: u64, pairs: &[u64; BURST_LEN_MAX]) {
-        self.v4.push_those(which, pairs, key::V4::of_word);
+    /// Where the addresses of IPv4 packets stand, by their lanes: sources in the high halves.
+    #[inline(always)]
+    pub(crate) fn pairs_v4(&mut self) -> &mut [u64; BURST_LEN_MAX] {
+        self.v4.pairs_mut()
+    }
+    /// The same as [`TableScratch::push_v4`] for packets whose addresses stand in their places: those whose bits are set.
+    #[inline(always)]
+    pub(crate) fn push_those_v4(&mut self, which: u64) {
+        self.v4.push_those(which);
     }
     /// The same for an IPv6 packet.
     #[inline(always)]

@@ -90,7 +90,7 @@ impl Together {
     pub(crate) fn get() -> Option<Together> {
         None
     }
-    pub(crate) fn judge<B>(self, _: &[B], _: &Face, _: &Fib, _: &mut Plain) -> u64 {
+    pub(crate) fn judge<B>(self, _: &[B], _: (&Face, &Fib), _: &mut Plain, _: &mut [u64; BURST_LEN_MAX]) -> u64 {
         match self {}
     }
     pub(crate) fn places_of(self, _: u32, _: &[u32; BURST_LEN_MAX], _: usize) -> u64 {
@@ -114,11 +114,10 @@ impl Lane {
     #[inline]
     pub(crate) fn of_plain(plain: &Plain, number: usize, frame: &[u8], fib: &Fib) -> Lane {
         let Some(front) = frame.first_chunk::<PLAIN_LEN>() else { return Lane::EMPTY };
-        let pair = plain.pairs()[number];
         Lane {
             station: *fib.station(plain.hops()[number]),
-            src: (pair >> 32) as u32,
-            dst: pair as u32,
+            src: u32::from_be(half_at(front, ETHERNET_LEN + 12)),
+            dst: u32::from_be(half_at(front, ETHERNET_LEN + 16)),
             l3_offset: ETHERNET_LEN as u16,
             l3_len: u16::from_be_bytes([front[16], front[17]]),
             ttl: front[22],

@@ -285,7 +285,8 @@ where
         let (fib, face) = (self.fib.read(&self.reader), &self.exit.faces[port]);
         let packets = self.burst.packets();
         let Lanes { lanes, wide, plain } = &mut *self.lanes;
-        let is_plain = self.together.map_or(0, |together| together.judge(packets, face, fib, plain));
+        let pairs = self.scratch.pairs_v4();
+        let is_plain = self.together.map_or(0, |together| together.judge(packets, (face, fib), plain, pairs));
         let mut passes = is_plain;
         for number in numbers(!is_plain & (u64::MAX >> (u64::BITS as usize - received))) {
             let (lane, wide) = (&mut lanes[number], &mut wide[number]);
@@ -306,7 +307,7 @@ where
         // program wants are written.
         let context = Context { reader: &self.reader, table: &self.table, fib, input: port as u16, now_ns };
         let sought = meets_programs.then(|| {
-            self.scratch.push_those(is_plain, plain.pairs());
+            self.scratch.push_those_v4(is_plain);
             self.table.seek(&self.reader, &mut self.scratch)
         });
         if let Some(order) = self.tracing.order(&self.reader) {

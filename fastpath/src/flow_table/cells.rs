@@ -23,7 +23,7 @@ use super::key::Key;
 use super::program::{InstallId, Installed};
 use super::slots::{PROBE_BUCKETS_MAX, Slots, TagWords};
 use super::tags::BUCKET_SLOTS;
-use crate::port::BURST_LEN_MAX;
+use crate::port::{BURST_LEN_MAX, numbers};
 use crate::publication::{Domain, Epoch, Published, Reader};
 use crate::region::{NoMemory, Region, Zeroed};
 
@@ -212,9 +212,12 @@ struct Candidate {
 
 /// Room for the look-ups of one burst, made once for each worker.
 pub(crate) struct Scratch<K> {
-    len: usize,
-    lanes: [u8; BURST_LEN_MAX],
+    /// A bit for each lane that is looked up.
+    which: u64,
+    /// By lanes.
     pairs: [K; BURST_LEN_MAX],
+    /// Those that are looked up, without the gaps between them where there are any.
+    some: Gathered<K>,
     hashes: [u64; BURST_LEN_MAX],
     probes: Vec<Probe>,
     candidates: Candidates,
@@ -261,53 +264,71 @@ impl Candidates {
     }
 }
 
+/// Lanes, and the pairs of those.
+type Gathered<K> = ([u8; BURST_LEN_MAX], [K; BURST_LEN_MAX]);
+
+/// Whether some lane before the last is not looked up.
+#[inline(always)]
+fn has_gaps(which: u64) -> bool {
+    which & which.wrapping_add(1) != 0
+}
+
+/// The lanes that are looked up and their pairs, and behind them any.
+#[inline(always)]
+fn looked_up<'s, K>(
+    which: u64,
+    pairs: &'s [K; BURST_LEN_MAX],
+    some: &'s Gathered<K>,
+) -> (&'s [u8; BURST_LEN_MAX], &'s [K; BURST_LEN_MAX]) {
+    if has_gaps(which) { (&some.0, &some.1) } else { (&EACH_LANE, pairs) }
+}
+
 impl<K: Key> Scratch<K> {
     pub(super) fn new() -> Scratch<K> {
         Scratch {
-            len: 0,
-            lanes: [0; BURST_LEN_MAX],
+            which: 0,
             pairs: [K::default(); BURST_LEN_MAX],
+            some: ([0; BURST_LEN_MAX], [K::default(); BURST_LEN_MAX]),
             hashes: [0; BURST_LEN_MAX],
             probes: Vec::with_capacity(BURST_LEN_MAX * SHAPES_MAX),
             candidates: Candidates { count: 0, all: [Candidate { slot: 0, pair: 0, rank: 0 }; CANDIDATES_MAX] },
         }
     }
-    /// Adds the packet of `lane` to the burst, which holds at most [`BURST_LEN_MAX`].
+    /// Adds the packet of `lane`, which is below [`BURST_LEN_MAX`], to the burst.
     #[inline(always)]
     pub(super) fn push(&mut self, lane: u8, pair: K) {
-        if self.len < BURST_LEN_MAX {
-            self.lanes[self.len] = lane;
-            self.pairs[self.len] = pair;
-            self.len += 1;
+        if let Some(place) = self.pairs.get_mut(usize::from(lane)) {
+            *place = pair;
+            self.which |= 1 << lane;
         }
     }
-    /// Adds those of a burst's packets whose bits are set.
+    /// Where pairs stand, by lanes.
     #[inline(always)]
-    pub(super) fn push_those<W: Copy>(&mut self, which: u64, words: &[W; BURST_LEN_MAX], pair: impl Fn(W) -> K) {
-        if self.len == 0 && which & which.wrapping_add(1) == 0 {
-            // All packets of the burst, nearly always: each has its own number. What stands behind them counts for nothing.
-            self.lanes = EACH_LANE;
-            for (place, &word) in self.pairs.iter_mut().zip(words) {
-                *place = pair(word);
-            }
-            self.len = which.trailing_ones() as usize;
-            return;
-        }
-        let mut rest = which;
-        while rest != 0 {
-            let lane = rest.trailing_zeros();
-            rest &= rest - 1;
-            self.push(lane as u8, pair(words[lane as usize]));
-        }
+    pub(super) fn pairs_mut(&mut self) -> &mut [K; BURST_LEN_MAX] {
+        &mut self.pairs
+    }
+    /// Adds packets whose pairs stand in their places: those whose bits are set.
+    #[inline(always)]
+    pub(super) fn push_those(&mut self, which: u64) {
+        self.which |= which;
     }
     #[inline(always)]
     pub(super) fn is_empty(&self) -> bool {
-        self.len == 0
+        self.which == 0
+    }
+    /// Writes down the lanes that are looked up without those in between, which is rare.
+    #[inline(never)]
+    fn close_gaps(&mut self) {
+        let (lanes, pairs) = &mut self.some;
+        for (lane, (to_lane, to)) in numbers(self.which).zip(lanes.iter_mut().zip(pairs)) {
+            (*to_lane, *to) = (lane as u8, self.pairs[lane]);
+        }
     }
     /// A bit for each lane with a candidate that is not settled yet.
     #[inline(always)]
     pub(super) fn candidate_lanes(&self) -> u64 {
-        let lane = |candidate: &Candidate| self.lanes[usize::from(candidate.pair) % BURST_LEN_MAX];
+        let (lanes, _) = looked_up(self.which, &self.pairs, &self.some);
+        let lane = |candidate: &Candidate| lanes[usize::from(candidate.pair) % BURST_LEN_MAX];
         self.candidates.iter().fold(0, |lanes, candidate| lanes | 1 << (usize::from(lane(candidate)) % BURST_LEN_MAX))
     }
 }
@@ -396,9 +417,12 @@ impl<K: Key> Cells<K> {
     ) {
         let slots = &*index.slots;
         let tags = slots.tag_words();
-        let Scratch { len, lanes, pairs, hashes, probes, candidates } = scratch;
-        let len = *len;
-        let pairs = &pairs[..len];
+        if has_gaps(scratch.which) {
+            scratch.close_gaps();
+        }
+        let Scratch { which, pairs, some, hashes, probes, candidates } = scratch;
+        let (lanes, pairs) = looked_up(*which, pairs, some);
+        let pairs = &pairs[..which.count_ones() as usize];
         candidates.count = 0;
         for &rank in &index.direct {
             let Shape { mask, tweak, .. } = index.shapes[usize::from(rank)];
@@ -451,9 +475,10 @@ impl<K: Key> Cells<K> {
         finds: &mut Finds,
         meet: impl Fn(Act),
     ) {
-        let Scratch { len, lanes, pairs, candidates, .. } = scratch;
-        self.judge(index, reader, (&pairs[..*len], lanes), candidates, finds, meet);
-        *len = 0;
+        let Scratch { which, pairs, some, candidates, .. } = scratch;
+        let (lanes, pairs) = looked_up(*which, pairs, some);
+        self.judge(index, reader, (pairs, lanes), candidates, finds, meet);
+        *which = 0;
     }
 
     /// Looks at the slots of candidates, and notes the cells among them.

@@ -29,20 +29,13 @@ pub(super) trait Key: Copy + Eq + std::hash::Hash + Default + Send + Sync + 'sta
     const WIDTH: u8;
 }
 
-/// An IPv4 pair: the source in the high half.
-#[derive(Clone, Copy, PartialEq, Eq, Hash, Debug, Default)]
-pub(super) struct V4(u64);
+/// An IPv4 pair: the source in the high half. A bare word, because packets are judged into words.
+pub(super) type V4 = u64;
 
-impl V4 {
-    #[inline]
-    pub(super) fn new(src: u32, dst: u32) -> V4 {
-        V4(u64::from(src) << 32 | u64::from(dst))
-    }
-    /// The pair in one word, the source in the high half.
-    #[inline(always)]
-    pub(super) fn of_word(word: u64) -> V4 {
-        V4(word)
-    }
+/// The IPv4 pair of these addresses.
+#[inline]
+pub(super) fn v4(src: u32, dst: u32) -> V4 {
+    u64::from(src) << 32 | u64::from(dst)
 }
 
 /// An IPv6 pair: the source, then the destination, the low half of each first.
@@ -74,28 +67,28 @@ impl Key for V4 {
     #[inline]
     fn of(src: Addr, dst: Addr) -> Option<V4> {
         match (src, dst) {
-            (Addr::V4(src), Addr::V4(dst)) => Some(V4::new(src, dst)),
+            (Addr::V4(src), Addr::V4(dst)) => Some(v4(src, dst)),
             _ => None,
         }
     }
     fn mask(src_len: u8, dst_len: u8) -> V4 {
         let ones = |len: u8| if len == 0 { 0 } else { u32::MAX << (32 - len) };
-        V4::new(ones(src_len), ones(dst_len))
+        v4(ones(src_len), ones(dst_len))
     }
     #[inline(always)]
     fn masked(self, mask: V4) -> V4 {
-        V4(self.0 & mask.0)
+        self & mask
     }
     #[inline(always)]
     fn hash(self, mix: impl Mix, tweak: Tweak) -> u64 {
-        mix.of_word(self.0, tweak)
+        mix.of_word(self, tweak)
     }
     #[inline(always)]
     fn load(room: &AtomicU64) -> V4 {
-        V4(room.load(Ordering::Acquire))
+        room.load(Ordering::Acquire)
     }
     fn store(self, room: &AtomicU64) {
-        room.store(self.0, Ordering::Release);
+        room.store(self, Ordering::Release);
     }
 }
 

@@ -5,16 +5,12 @@ use crate::port::BURST_LEN_MAX;
 /// Packets that are judged together.
 pub(super) const GROUP: usize = 8;
 
-/// The addresses of a group.
-pub(super) type Pairs = [[u64; GROUP / 2]; 2];
-
 /// What is known of the plain packets of a burst, an array for each thing. Only what stands at the numbers of packets that
 /// were found plain counts.
 pub(crate) struct Plain {
     pub(super) hops: [[u32; GROUP]; BURST_LEN_MAX / GROUP],
     pub(super) ports: [[u32; GROUP]; BURST_LEN_MAX / GROUP],
     pub(super) lifetimes: [[u32; GROUP]; BURST_LEN_MAX / GROUP],
-    pub(super) pairs: [Pairs; BURST_LEN_MAX / GROUP],
 }
 
 impl Plain {
@@ -22,7 +18,6 @@ impl Plain {
         hops: [[0; GROUP]; BURST_LEN_MAX / GROUP],
         ports: [[0; GROUP]; BURST_LEN_MAX / GROUP],
         lifetimes: [[0; GROUP]; BURST_LEN_MAX / GROUP],
-        pairs: [[[0; GROUP / 2]; 2]; BURST_LEN_MAX / GROUP],
     };
     /// The numbers of the hops in the table that was asked; each has a station.
     #[inline(always)]
@@ -43,11 +38,6 @@ impl Plain {
     #[inline(always)]
     pub(crate) fn lifetimes(&self) -> &[u32; BURST_LEN_MAX] {
         flat(self.lifetimes.as_flattened())
-    }
-    /// The addresses, the source in the high half.
-    #[inline(always)]
-    pub(crate) fn pairs(&self) -> &[u64; BURST_LEN_MAX] {
-        flat(self.pairs.as_flattened().as_flattened())
     }
 }
 

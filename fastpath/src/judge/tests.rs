@@ -222,7 +222,8 @@ proptest! {
         let (face, fib) = (face_of(controlled, if tagged == 0 { vec![5] } else { vec![] }), fib());
         let (mut alone, mut plain) = (Lanes::EMPTY, Plain::EMPTY);
         let packets: Vec<Frame> = frames.iter().cloned().map(Frame).collect();
-        let is_plain = together.judge(&packets, &face, fib, &mut plain);
+        let mut pairs = [0; BURST_LEN_MAX];
+        let is_plain = together.judge(&packets, (&face, fib), &mut plain, &mut pairs);
         for (number, frame) in frames.iter().enumerate() {
             let lane = &mut alone.lanes[number];
             let says = lane.judge_plain_v4(frame, &face, fib) && lane.passes;
@@ -239,6 +240,7 @@ proptest! {
                 (station, (src, dst), (l3_offset, l3_len, ttl), is_v6, passes, way)
             };
             prop_assert_eq!(all(&of_plain), all(lane));
+            prop_assert_eq!(pairs[number], u64::from(lane.src) << 32 | u64::from(lane.dst));
             prop_assert_eq!(plain.ports()[number], u32::from(lane.station.port()));
             let (mut by_lane, mut by_plain) = ([0; PLAIN_LEN], [0; PLAIN_LEN]);
             by_lane.copy_from_slice(&frame[..PLAIN_LEN]);

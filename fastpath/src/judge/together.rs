@@ -18,7 +18,7 @@ use std::arch::x86_64::{
 
 use vinet_pktops::parse::{ETHERNET_LEN, IPV4_LEN};
 
-use super::plain::{GROUP, Pairs, Plain};
+use super::plain::{GROUP, Plain};
 use crate::fib::Fib;
 use crate::link::{FRAME_LEN_MIN, Face, PLAIN_LEN, Ranges};
 use crate::port::{BURST_LEN_MAX, PacketBuf};
@@ -37,11 +37,18 @@ impl Together {
     }
 
     /// Judges the packets of a burst that came by a port, but for those that make no group of eight, and gives a bit for
-    /// each that is plain: it goes on, to a station that is known, with nothing to be cut off.
+    /// each that is plain: it goes on, to a station that is known, with nothing to be cut off. The addresses of those are
+    /// put into `pairs`, sources in the high halves; at the numbers of others, any.
     #[inline]
-    pub(crate) fn judge<B: PacketBuf>(self, packets: &[B], face: &Face, fib: &Fib, plain: &mut Plain) -> u64 {
+    pub(crate) fn judge<B: PacketBuf>(
+        self,
+        packets: &[B],
+        (face, fib): (&Face, &Fib),
+        plain: &mut Plain,
+        pairs: &mut [u64; BURST_LEN_MAX],
+    ) -> u64 {
         // SAFETY: holding a `Together` proves that the processor has the instructions.
-        unsafe { judge_groups(packets, face, fib, plain) }
+        unsafe { judge_groups(packets, (face, fib), plain, pairs) }
     }
 
     /// A bit for each of the first `len` places at which `port` stands.
@@ -53,10 +60,15 @@ impl Together {
 }
 
 #[target_feature(enable = "avx2,bmi1,bmi2")]
-fn judge_groups<B: PacketBuf>(packets: &[B], face: &Face, fib: &Fib, plain: &mut Plain) -> u64 {
+fn judge_groups<B: PacketBuf>(
+    packets: &[B],
+    (face, fib): (&Face, &Fib),
+    plain: &mut Plain,
+    pairs: &mut [u64; BURST_LEN_MAX],
+) -> u64 {
     let (groups, _) = packets.as_chunks::<GROUP>();
-    let Plain { hops, ports, lifetimes, pairs } = plain;
-    let places = hops.iter_mut().zip(ports).zip(lifetimes.iter_mut().zip(pairs));
+    let Plain { hops, ports, lifetimes } = plain;
+    let places = hops.iter_mut().zip(ports).zip(lifetimes.iter_mut().zip(pairs.as_chunks_mut::<GROUP>().0));
     let mut mask = 0;
     for (number, (group, ((hops, ports), (lifetimes, pairs)))) in groups.iter().zip(places).enumerate() {
         let plain = judge_group(group, (face, fib), (hops, ports), (lifetimes, pairs));
@@ -72,7 +84,7 @@ fn judge_group<B: PacketBuf>(
     group: &[B; GROUP],
     (face, fib): (&Face, &Fib),
     (hops, ports): (&mut [u32; GROUP], &mut [u32; GROUP]),
-    (lifetimes, pairs): (&mut [u32; GROUP], &mut Pairs),
+    (lifetimes, pairs): (&mut [u32; GROUP], &mut [u64; GROUP]),
 ) -> u8 {
     let all = |value: u32| _mm256_set1_epi32(value.cast_signed());
     let both = |a, b| _mm256_and_si256(a, b);
@@ -151,8 +163,8 @@ fn judge_group<B: PacketBuf>(
     store(ports, low(station));
 
     let (pairs_low, pairs_high) = (_mm256_unpacklo_epi32(dst, src), _mm256_unpackhi_epi32(dst, src));
-    store_pairs(&mut pairs[0], _mm256_permute2x128_si256::<0x20>(pairs_low, pairs_high));
-    store_pairs(&mut pairs[1], _mm256_permute2x128_si256::<0x31>(pairs_low, pairs_high));
+    let first = _mm256_permute2x128_si256::<0x20>(pairs_low, pairs_high);
+    store_pairs(pairs, first, _mm256_permute2x128_si256::<0x31>(pairs_low, pairs_high));
 
     _mm256_movemask_ps(_mm256_castsi256_ps(is_plain)) as u8
 }
@@ -262,7 +274,11 @@ fn store(words: &mut [u32; GROUP], values: __m256i) {
 
 #[inline]
 #[target_feature(enable = "avx2")]
-fn store_pairs(words: &mut [u64; GROUP / 2], values: __m256i) {
-    // SAFETY: four of these words are 32 bytes, and the store asks for no alignment.
-    unsafe { _mm256_storeu_si256(words.as_mut_ptr().cast(), values) };
+fn store_pairs(words: &mut [u64; GROUP], first: __m256i, rest: __m256i) {
+    let place = words.as_mut_ptr().cast::<__m256i>();
+    // SAFETY: eight of these words are twice 32 bytes, and the store asks for no alignment.
+    unsafe {
+        _mm256_storeu_si256(place, first);
+        _mm256_storeu_si256(place.add(1), rest);
+    }
 }
