@@ -256,13 +256,18 @@ impl<K: Key> FamilyWriter<K> {
         let (id, is_exact) = (usize::from(shape.id), shape.is_exact());
         let placed = placed(shape, cell.key, cells);
         let word = Meta::new(Act::NOTHING, shape.id, NO_VERSION);
-        while self.slots.link(placed.hash, cell.key, word).is_none() {
-            self.grow_now(cells, self.linked * 2 + 1)?;
-        }
+        let slot = loop {
+            match self.slots.link(placed.hash, cell.key, word) {
+                Some(slot) => break slot,
+                None => self.grow_now(cells, self.linked * 2 + 1)?,
+            }
+        };
         if let Some((hash, bits)) = placed.mark {
             self.slots.mark(hash, bits);
         }
-        if let Some(growth) = &self.growth {
+        if let Some(growth) = &self.growth
+            && growth.has_copied(slot)
+        {
             // One that is too small is begun again, larger, when there are as many cells as that.
             if growth.slots().link(placed.hash, cell.key, word).is_none() {
                 self.growth = None;
@@ -280,11 +285,11 @@ impl<K: Key> FamilyWriter<K> {
 
     /// Empties the slot of a cell.
     fn unlink(&mut self, hash: u64, key: K, shape: u8) {
-        if let Some(slot) = self.slots.find(hash, key, shape) {
-            self.slots.unlink(hash, slot);
-            self.count_unlinked(shape);
-        }
+        let Some(slot) = self.slots.find(hash, key, shape) else { return };
+        self.slots.unlink(hash, slot);
+        self.count_unlinked(shape);
         if let Some(growth) = &self.growth
+            && growth.has_copied(slot)
             && let Some(slot) = growth.slots().find(hash, key, shape)
         {
             growth.slots().unlink(hash, slot);
@@ -332,6 +337,7 @@ impl<K: Key> FamilyWriter<K> {
             let word = Meta::new(act, id, version);
             self.slots.set_meta(slot, word);
             if let Some(growth) = &self.growth
+                && growth.has_copied(slot)
                 && let Some(slot) = growth.slots().find(hash, cell.key, id)
             {
                 growth.slots().set_meta(slot, word);
