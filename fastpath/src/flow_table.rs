@@ -79,7 +79,7 @@ impl TableScratch {
         }
     }
     /// Adds the IPv4 packet of `lane`, below [`BURST_LEN_MAX`](crate::port::BURST_LEN_MAX), to the burst that is looked
-    /// up next. What is beyond that many packets is not looked up.
+    /// up next. One that is not below is not looked up; of several of one lane and family, the last is.
     #[inline(always)]
     pub fn push_v4(&mut self, lane: u8, src: u32, dst: u32) {
         self.v4.push(lane, key::v4(src, dst));

@@ -17,7 +17,9 @@ use std::arch::x86_64::{
 use super::hash::{Mix, Tweak};
 use super::key::Key;
 use super::slots::TagWords;
-use super::tags::{self, PASSED_SHIFT, TAG_MIN, TAGS};
+use super::tags;
+#[cfg(target_arch = "x86_64")]
+use super::tags::{PASSED_SHIFT, TAG_MIN, TAGS};
 use crate::port::BURST_LEN_MAX;
 
 /// A bit for each of at most [`BURST_LEN_MAX`] pairs for which some slot may hold the key that is left of it by the mask; and the hashes of
@@ -135,7 +137,7 @@ fn store(words: &mut [u64; GROUP], values: __m256i) {
     unsafe { _mm256_storeu_si256(words.as_mut_ptr().cast(), values) };
 }
 
-#[cfg(test)]
+#[cfg(all(test, target_arch = "x86_64"))]
 mod tests {
     use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -170,7 +172,6 @@ mod tests {
         })
     }
 
-    #[cfg(target_arch = "x86_64")]
     proptest! {
         #[test]
         fn together_they_say_what_they_say_one_by_one(
